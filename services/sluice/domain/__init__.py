@@ -1,0 +1,1 @@
+"""Decisions about mail: functions of values, with no clock, network, log or framework in them."""

@@ -1,0 +1,146 @@
+"""A mail between compose and the receiving server: its envelope, its progress, and their Kafka headers.
+
+The content (RFC 5322 bytes) travels as the record's value and is never parsed again. The envelope is written once, the
+progress anew whenever the mail moves, so that putting a mail off costs one small header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from sluice.domain.errors import Undecodable
+from sluice.domain.events import InDoubtPolicy, Priority, Stream
+
+Headers = list[tuple[str, bytes]]
+"""Kafka record headers, in order."""
+
+ENVELOPE = "sluice-envelope"
+PROGRESS = "sluice-progress"
+NOT_BEFORE = "not-before"
+"""Milliseconds since the epoch, decimal: a wheel record is not returned before it."""
+RETURN_TO = "return-to"
+"""``topic`` or ``topic:partition``: where the wheel puts the record when it is due."""
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of a mail when it is composed. Times are seconds since the epoch."""
+
+    message_id: str
+    rfc5322_message_id: str
+    tenant_id: str
+    stream: Stream
+    priority: Priority
+    mail_from: str
+    rcpt_to: str
+    domain: str
+    """The recipient's domain, lower case, A-label form."""
+    site: str
+    lane: str
+    size: int
+    """Content length in bytes."""
+    queued_at: float
+    """When the producer published the event."""
+    composed_at: float
+    expires_at: float
+    campaign_id: str | None = None
+    template_id: str | None = None
+    variant: str | None = None
+    tags: list[str] = []
+    metadata: dict[str, str] = {}
+    in_doubt: InDoubtPolicy = "resend"
+    smtputf8: bool = False
+    trace_id: str | None = None
+
+
+class Waits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a mail's time went so far, in milliseconds, by reason."""
+
+    queue: int = 0
+    schedule: int = 0
+    rate: int = 0
+    connection: int = 0
+    retry: int = 0
+
+    def plus(self, reason: str, milliseconds: float) -> Waits:
+        """The same with ``milliseconds`` more under ``reason``."""
+        value = getattr(self, reason) + max(0, round(milliseconds))
+        return msgspec.structs.replace(self, **{reason: value})
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a mail has come.
+
+    ``attempt`` counts attempts already made. ``round`` counts the times it was put into the wheel by deliver: with the
+    message id it names one appearance of the mail, so that a repeated record is recognised. ``slot`` is the time
+    reserved for it by a rate limit.
+    """
+
+    attempt: int = 0
+    round: int = 0
+    waits: Waits = Waits()
+    slot: float | None = None
+    since: float | None = None
+    """When the present wait began, seconds since the epoch."""
+    reason: str | None = None
+    """What the present wait is for: a field of :class:`Waits`."""
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """One composed message for one recipient."""
+
+    envelope: Envelope
+    content: bytes
+    progress: Progress = Progress()
+
+
+_envelope = msgspec.json.Decoder(Envelope)
+_progress = msgspec.json.Decoder(Progress)
+_encode = msgspec.json.Encoder().encode
+
+
+def ready_headers(mail: Mail, *, time: str, traceparent: str | None = None) -> Headers:
+    """The header set of a ready mail: CloudEvents 1.0 binary mode, envelope and progress.
+
+    ``time`` is RFC 3339, when the mail was composed.
+    """
+    headers: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"sluice.ready.v1"),
+        ("ce_id", mail.envelope.message_id.encode()),
+        ("ce_source", b"sluice/compose"),
+        ("ce_time", time.encode()),
+        ("content-type", b"message/rfc822"),
+        (ENVELOPE, _encode(mail.envelope)),
+        (PROGRESS, _encode(mail.progress)),
+    ]
+    if traceparent:
+        headers.append(("traceparent", traceparent.encode()))
+    return headers
+
+
+def with_progress(headers: Iterable[tuple[str, bytes]], progress: Progress) -> Headers:
+    """The same headers with another progress and no wheel headers."""
+    kept = [(name, value) for name, value in headers if name not in (PROGRESS, NOT_BEFORE, RETURN_TO)]
+    kept.append((PROGRESS, _encode(progress)))
+    return kept
+
+
+def read_mail(headers: Iterable[tuple[str, bytes]], content: bytes) -> Mail:
+    """Rebuild a mail from a record of ``mail.ready.*``.
+
+    Raises :class:`Undecodable` naming the header that is missing or wrong.
+    """
+    found = dict(headers)
+    try:
+        envelope = _envelope.decode(found[ENVELOPE])
+    except KeyError as error:
+        raise Undecodable(ENVELOPE, "header is missing") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Undecodable(ENVELOPE, str(error)) from error
+    try:
+        progress = _progress.decode(found.get(PROGRESS, b"{}"))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Undecodable(PROGRESS, str(error)) from error
+    return Mail(envelope, content, progress)
