@@ -45,7 +45,7 @@ class TemplateContent(msgspec.Struct, frozen=True):
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True):
-    """A published version of a template, by locale (BCP 47, ``zh-CN``); falls back to the language, then ``default``."""
+    """A version of a template, by locale (BCP 47, ``zh-CN``); falls back to the language, then the default."""
 
     tenant_id: Identifier
     template_id: Identifier

@@ -32,7 +32,7 @@ class Bus(Protocol):
     def publish(self, record: Record) -> Awaitable[Position]:
         """Queue a record; the awaitable is done when the log has acknowledged it durably.
 
-        Raises (from the awaitable) :class:`sluice.ports.bus.NotStored` when the log refused or could not be reached in time.
+        Raises (from the awaitable) :class:`NotStored` when the log refused or could not be reached in time.
         """
         ...
 

@@ -67,7 +67,7 @@ class Connection(Protocol):
         ...
 
     async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
-        """Hand one mail over. ``before_data`` is awaited after RCPT was accepted and before any content byte is written.
+        """Hand one mail over. ``before_data`` is awaited once RCPT was accepted, before any content byte.
 
         Never raises for what the server does; what ``before_data`` raises passes through, the connection then unusable.
         """
