@@ -75,3 +75,18 @@ class Suppression(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Moment
     stream: str | None = None
     expires_at: Moment | None = None
+
+
+def template_key(tenant_id: str, template_id: str, version: int) -> str:
+    """Key of a template version in ``ref.templates``."""
+    return f"{tenant_id}|{template_id}|{version}"
+
+
+def profile_key(tenant_id: str, email: str) -> str:
+    """Key of a profile in ``ref.profiles``."""
+    return f"{tenant_id}|{email.casefold()}"
+
+
+def suppression_key(tenant_id: str, stream: str | None, email: str) -> str:
+    """Key of a suppression in ``ref.suppressions``; stream None is written ``*``."""
+    return f"{tenant_id}|{stream or '*'}|{email.casefold()}"

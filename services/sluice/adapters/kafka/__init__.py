@@ -1,0 +1,1 @@
+"""Kafka: confluent-kafka for producing and plain consuming, Faust for the agents."""

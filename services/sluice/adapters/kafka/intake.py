@@ -1,0 +1,227 @@
+"""Faust agents that feed a handler, with an ordered acker instead of Faust's own acknowledgement.
+
+Faust commits past unfinished records when acks come out of order (faust-streaming/faust#606), acks what raised, and
+drops acks at each rebalance. So agents iterate without acking, :class:`Window` decides what may be committed, and the
+prefix is committed here, through the same group membership.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import faust
+import msgspec
+import structlog
+from faust.types import TP
+
+from sluice.domain.window import Range, Window
+from sluice.ports.intake import Handler, Taken
+
+log = structlog.get_logger(__name__)
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How much of one topic's partition may be unfinished before its fetching pauses, and how often to commit."""
+
+    records: int = 2_000
+    bytes: int = 48 * 1024 * 1024
+    commit_s: float = 0.5
+
+
+class _Lease:
+    """One topic's partition while it is ours; a later assignment gets a new one, so late calls touch nothing."""
+
+    def __init__(self, tp: TP, finished: list[Range]) -> None:
+        self.tp = tp
+        self.window = Window(finished)
+        self.bytes = 0
+        self.committed: int | None = None
+        self.paused = False
+        self.revoked = False
+
+    def done(self, record: Taken) -> None:
+        self.window.finish(record.offset)
+        self.bytes -= record.size
+
+
+class FaustIntake:
+    """Reads co-partitioned ``topics`` as one member of the group ``group``."""
+
+    def __init__(
+        self, app: faust.App, topics: tuple[str, ...], handler: Handler, bounds: Bounds, *, drain_s: float = 30.0
+    ) -> None:
+        self._app = app
+        self._topics = topics
+        self._handler = handler
+        self._bounds = bounds
+        self._drain_s = drain_s
+        self._leases: dict[TP, _Lease] = {}
+        self._opening: dict[int, list[Taken]] = {}
+        self._openers: set[asyncio.Task[None]] = set()
+        self._epoch = 0
+        self._failed: BaseException | None = None
+        self._commit_task: asyncio.Task[None] | None = None
+        self.moved_at = time.monotonic()
+        """When the commit last moved or nothing was unfinished (monotonic seconds): a watchdog reads it."""
+        self.joined = asyncio.Event()
+        """Set once the group assigned something, or nothing, to this member."""
+        for topic in topics:
+            self._declare_agent(topic)
+        signals: Any = app  # the signals' declared type asks for a parameter that they do not pass
+        signals.on_partitions_assigned.connect(self._on_assigned)
+        signals.on_partitions_revoked.connect(self._on_revoked)
+
+    def _declare_agent(self, name: str) -> None:
+        topic = self._app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+        async def feed(stream: Any) -> AsyncIterator[None]:
+            async for event in stream.noack().events():
+                self._take(event.message)
+                if self._failed is not None:
+                    raise self._failed
+                yield None
+
+        self._app.agent(topic, name=f"feed-{name}", concurrency=1)(feed)
+
+    async def start(self) -> None:
+        """Start the Faust application in the running loop and wait until the group has admitted it."""
+        await self._app.start()
+        self._commit_task = asyncio.create_task(self._commit_forever(), name="commit")
+
+    async def stop(self) -> None:
+        """Drain, commit the finished prefix, leave the group."""
+        if self._commit_task is not None:
+            self._commit_task.cancel()
+        await self._release({lease.tp.partition for lease in self._leases.values()})
+        await self._app.stop()
+
+    @property
+    def crashed(self) -> BaseException | None:
+        """Why the consumer cannot go on, or None. The process should stop then, leaving everything unacked."""
+        return self._failed or (self._app._crash_reason if self._app.crashed else None)  # noqa: SLF001  no public reader
+
+    @property
+    def unfinished(self) -> int:
+        """Records taken and not finished."""
+        return sum(lease.window.unfinished for lease in self._leases.values())
+
+    @property
+    def partitions(self) -> set[int]:
+        """Partition numbers that are ours."""
+        return {tp.partition for tp in self._leases}
+
+    def finished_beyond(self, partition: int) -> dict[str, list[Range]]:
+        """See :class:`sluice.ports.intake.Intake`."""
+        return {
+            lease.tp.topic: ranges
+            for lease in self._leases.values()
+            if lease.tp.partition == partition and (ranges := lease.window.finished_beyond())
+        }
+
+    def _take(self, message: Any) -> None:
+        partition = message.partition
+        record = Taken(
+            message.topic, partition, message.offset, message.key, message.value,
+            [(name, value) for name, value in _pairs(message.headers)], message.timestamp,
+        )  # fmt: skip
+        if (waiting := self._opening.get(partition)) is not None:
+            waiting.append(record)
+        elif TP(record.topic, partition) in self._leases:
+            self._admit(record)
+        else:
+            self._opening[partition] = [record]
+            task = asyncio.create_task(self._open(partition, self._epoch))
+            self._openers.add(task)
+            task.add_done_callback(self._openers.discard)
+
+    async def _open(self, partition: int, epoch: int) -> None:
+        try:
+            finished = await self._handler.assigned(partition)
+        except Exception as error:
+            log.exception("partition.open_failed", partition=partition)
+            self._failed = error
+            return
+        if epoch != self._epoch:
+            return
+        for topic in self._topics:
+            tp = TP(topic, partition)
+            self._leases[tp] = _Lease(tp, finished.get(topic, []))
+        for record in self._opening.pop(partition, []):
+            self._admit(record)
+
+    def _admit(self, record: Taken) -> None:
+        lease = self._leases[TP(record.topic, record.partition)]
+        if not lease.window.take(record.offset):
+            return
+        lease.bytes += record.size
+        self._handler.take(record, lambda: lease.done(record))
+        if not lease.paused and self._over(lease, 1.0):
+            lease.paused = True
+            self._app.consumer.pause_partitions({lease.tp})
+
+    def _over(self, lease: _Lease, share: float) -> bool:
+        bounds = self._bounds
+        return lease.window.unfinished > bounds.records * share or lease.bytes > bounds.bytes * share
+
+    async def _commit_forever(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.02)
+            for lease in self._leases.values():
+                if lease.paused and not self._over(lease, 0.5):
+                    lease.paused = False
+                    self._app.consumer.resume_partitions({lease.tp})
+            if time.monotonic() - last >= self._bounds.commit_s:
+                last = time.monotonic()
+                await self._commit(list(self._leases.values()))
+
+    async def _commit(self, leases: list[_Lease]) -> None:
+        moved: dict[TP, int] = {}
+        for lease in leases:
+            offset = lease.window.committable
+            if offset is not None and offset != lease.committed and not lease.revoked:
+                moved[lease.tp] = offset
+        consumer: Any = self._app.consumer
+        if moved and await consumer._commit(moved):  # noqa: SLF001  the ordered prefix, not Faust's acks
+            for lease in leases:
+                lease.committed = moved.get(lease.tp, lease.committed)
+            self.moved_at = time.monotonic()
+        elif not self.unfinished:
+            self.moved_at = time.monotonic()
+
+    async def _on_assigned(self, sender: Any, assigned: Any, *_: Any, **__: Any) -> None:
+        log.info("partitions.assigned", partitions=sorted({tp.partition for tp in assigned}))
+        self.joined.set()
+
+    async def _on_revoked(self, sender: Any, revoked: Any, *_: Any, **__: Any) -> None:
+        partitions = {tp.partition for tp in revoked}
+        if partitions:
+            log.info("partitions.revoked", partitions=sorted(partitions), unfinished=self.unfinished)
+        await self._release(partitions)
+
+    async def _release(self, partitions: set[int]) -> None:
+        """Give partitions up: Faust revokes all at once, so opening ones are dropped whole."""
+        self._epoch += 1
+        self._opening.clear()
+        if not partitions:
+            return
+        try:
+            await asyncio.wait_for(self._handler.revoked(partitions), self._drain_s)
+        except TimeoutError:
+            log.warning("partitions.drain_timeout", unfinished=self.unfinished, seconds=self._drain_s)
+        leases = [lease for lease in self._leases.values() if lease.tp.partition in partitions]
+        await self._commit(leases)
+        for lease in leases:
+            lease.revoked = True
+            self._leases.pop(lease.tp, None)
+
+
+def _pairs(headers: Any) -> list[tuple[str, bytes]]:
+    """Kafka headers as a list, however Faust gives them; a null value reads as empty."""
+    if not headers:
+        return []
+    items = headers.items() if isinstance(headers, Mapping) else headers
+    return [(name, value or b"") for name, value in items]

@@ -1,0 +1,126 @@
+"""The bus on confluent-kafka's idempotent producer: an awaitable per record, done when the brokers acknowledged it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from sluice.ports.bus import NotStored, Position, Record
+
+_ANY = -1
+"""librdkafka's "let the partitioner choose"."""
+
+_Settled = tuple["asyncio.Future[Position]", Position | NotStored]
+
+
+class KafkaBus:
+    """Publishes from one event loop. Delivery reports arrive on a thread of its own and are handed over in batches.
+
+    ``options`` are librdkafka's; acks=all, idempotence and Java's partitioner are set here. Memory is bounded by
+    librdkafka's queue: :meth:`publish` waits when it is full.
+    """
+
+    def __init__(self, options: Mapping[str, Any], *, linger_ms: float = 2.0, timeout_s: float = 120.0) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._producer = Producer(
+            {
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": linger_ms,
+                "message.timeout.ms": int(timeout_s * 1000),
+                "message.max.bytes": 40 * 1024 * 1024,
+                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.kbytes": 128 * 1024,
+                **options,
+            }
+        )
+        self._partitions: dict[str, int] = {}
+        self._settled: deque[_Settled] = deque()
+        self._wakeup_due = False
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kafka-reports", daemon=True)
+        self._thread.start()
+
+    def publish(self, record: Record) -> Awaitable[Position]:
+        """See :class:`sluice.ports.bus.Bus`. Order within a partition is the order of the calls."""
+        future: asyncio.Future[Position] = self._loop.create_future()
+        try:
+            self._produce(record, future)
+        except BufferError:
+            return self._publish_when_room(record, future)
+        except KafkaException as error:
+            future.set_exception(NotStored(f"{record.topic}: {error}"))
+        return future
+
+    async def _publish_when_room(self, record: Record, future: asyncio.Future[Position]) -> Position:
+        while True:
+            await asyncio.sleep(0.01)
+            try:
+                self._produce(record, future)
+            except BufferError:
+                continue
+            except KafkaException as error:
+                raise NotStored(f"{record.topic}: {error}") from error
+            return await future
+
+    def _produce(self, record: Record, future: asyncio.Future[Position]) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                stored = Position(record.topic, message.partition() or 0, message.offset() or 0)
+                self._settle(future, stored)
+            else:
+                self._settle(future, NotStored(f"{record.topic}: {error.str()}"))
+
+        partition = _ANY if record.partition is None else record.partition
+        headers: Any = list(record.headers)
+        self._producer.produce(record.topic, record.value, record.key, partition, report, headers=headers)
+
+    def _settle(self, future: asyncio.Future[Position], result: Position | NotStored) -> None:
+        with self._lock:
+            self._settled.append((future, result))
+            if self._wakeup_due:
+                return
+            self._wakeup_due = True
+        self._loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        with self._lock:
+            settled, self._settled = self._settled, deque()
+            self._wakeup_due = False
+        for future, result in settled:
+            if future.done():
+                continue
+            if isinstance(result, Position):
+                future.set_result(result)
+            else:
+                future.set_exception(result)
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.1)
+
+    def partitions(self, topic: str) -> int:
+        """See :class:`sluice.ports.bus.Bus`; remembered for the life of the process, as lanes are."""
+        known = self._partitions.get(topic)
+        if known is None:
+            metadata = self._producer.list_topics(topic, timeout=10).topics.get(topic)
+            if metadata is None or metadata.error is not None or not metadata.partitions:
+                raise NotStored(f"topic {topic} does not exist; create it with: sluice topics apply")
+            known = self._partitions[topic] = len(metadata.partitions)
+        return known
+
+    async def close(self, timeout_s: float = 10.0) -> int:
+        """Wait for what is queued; returns how many records were not acknowledged in time."""
+        left = await asyncio.to_thread(self._producer.flush, timeout_s)
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join, 2.0)
+        self._resolve()
+        return int(left)

@@ -1,0 +1,49 @@
+"""Reading a partition from one offset to its end, for what is rebuilt from the log at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+BATCH = 2000
+
+
+def reader(options: Mapping[str, Any]) -> Consumer:
+    """A consumer that assigns partitions by hand and commits nothing."""
+    return Consumer(
+        {
+            "group.id": "sluice-reader",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": False,
+            "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "queued.max.messages.kbytes": 64 * 1024,
+            **options,
+        }
+    )
+
+
+def ends(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    """First offset kept and the offset after the last record."""
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+    return int(low), int(high)
+
+
+def read_range(consumer: Consumer, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
+    """Records from offset ``first`` to before ``end``. Raises :class:`KafkaException` when the log cannot be read."""
+    if first >= end:
+        return
+    consumer.assign([TopicPartition(topic, partition, first)])
+    while True:
+        for message in consumer.consume(BATCH, timeout=0.5):
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+            if (message.offset() or 0) < end:
+                yield message
+        # The position, not the last offset seen: compaction leaves no record at the end of some ranges.
+        position = consumer.position([TopicPartition(topic, partition)])[0].offset
+        if position >= end:
+            return

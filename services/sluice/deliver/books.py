@@ -1,0 +1,113 @@
+"""What deliver writes down: outcomes, mails put off, forwarded and dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from sluice.deliver.item import Item
+from sluice.domain.conclusion import Recorder
+from sluice.domain.mail import Progress
+from sluice.domain.outcome import Outcome
+from sluice.domain.reference import Suppression
+from sluice.ports.bus import Bus, Position, Record
+from sluice.ports.intake import Done, Taken
+from sluice.ports.records import dead_record, outcome_record, put_off_record, suppression_record
+
+
+class Books:
+    """Writes, and calls a record done once what follows from it is durable.
+
+    Work runs in tasks, so that a connection goes on while the log acknowledges. What cannot be written is fatal: the
+    process must stop, its records unacknowledged.
+    """
+
+    def __init__(self, bus: Bus, recorder: Recorder, fatal: Callable[[BaseException], None]) -> None:
+        self.bus = bus
+        self.recorder = recorder
+        self._fatal = fatal
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def record(self, outcome: Outcome, partition: int) -> Awaitable[Position]:
+        """Publish an outcome to the partition of the ledger that keeps it."""
+        return self.bus.publish(outcome_record(outcome, partition))
+
+    def conclude(self, item: Item, outcome: Outcome, *more: Record) -> None:
+        """The last word on a record: its outcome, then whatever else must be durable, then done."""
+
+        async def write() -> None:
+            await self.record(outcome, item.record.partition)
+            for record in more:
+                await self.bus.publish(record)
+            item.done()
+
+        self.run(write())
+
+    def put_off(self, item: Item, until: float, reason: str, outcome: Outcome | None, now: float) -> None:
+        """Into the wheel until ``until``. The outcome goes first: a crash between the two is mended from it."""
+        progress = Progress(
+            attempt=item.attempts,
+            round=item.mail.progress.round + 1,
+            waits=item.waits_at(now),
+            slot=until if reason == "rate" else None,
+            since=now,
+            reason=reason,
+        )
+        entry = put_off_record(item.record, progress, until, now)
+        if outcome is not None:
+            self.conclude(item, outcome, entry)
+        else:
+            self.hand_over(item.done, entry)
+
+    def hand_over(self, done: Done, *records: Record) -> None:
+        """Publish records that replace one, then call it done."""
+
+        async def write() -> None:
+            for record in records:
+                await self.bus.publish(record)
+            done()
+
+        self.run(write())
+
+    def bury(self, record: Taken, reason: str, done: Done, outcome: Outcome) -> None:
+        """A record that cannot be handled: to the dead letters, with an outcome that says so."""
+
+        async def write() -> None:
+            await self.bus.publish(dead_record(record, reason))
+            await self.record(outcome, record.partition)
+            done()
+
+        self.run(write())
+
+    def suppress(self, item: Item, reason: str, now: float) -> None:
+        """Never mail the recipient again for this tenant."""
+        envelope = item.mail.envelope
+        suppression = Suppression(
+            tenant_id=envelope.tenant_id,
+            email=envelope.rcpt_to,
+            reason=reason,
+            created_at=datetime.fromtimestamp(now, UTC),
+        )
+        self.hand_over(_nothing, suppression_record(suppression))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a piece of work whose failure is fatal."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fatal(error)
+
+    async def settled(self) -> None:
+        """Wait until nothing is being written."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+
+def _nothing() -> None:
+    return

@@ -1,0 +1,188 @@
+"""What deliver does with a record of ``mail.ready.*``: decide where it goes, and who has finished it before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from sluice.deliver.books import Books
+from sluice.deliver.item import Item
+from sluice.deliver.lane import Lane
+from sluice.deliver.paths import Path, Paths
+from sluice.deliver.senders import Senders
+from sluice.deliver.step import Attempts
+from sluice.domain.conclusion import Way
+from sluice.domain.errors import Undecodable
+from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
+from sluice.domain.mail import Mail, read_mail
+from sluice.domain.outcome import Outcome, event_id, moment
+from sluice.domain.rules import Rules
+from sluice.domain.site import lane_number, lane_partition
+from sluice.domain.smtp import Broken
+from sluice.domain.window import Range
+from sluice.ports.bus import Record
+from sluice.ports.clock import Clock
+from sluice.ports.intake import Done, Taken
+from sluice.ports.ledger import LedgerLog
+
+log = structlog.get_logger(__name__)
+
+
+class DeliverHandler:
+    """Takes ready mails into lanes. ``partitions`` is how many ``mail.ready.*`` have."""
+
+    def __init__(
+        self,
+        *,
+        books: Books,
+        attempts: Attempts,
+        senders: Senders,
+        paths: Paths,
+        ledger_log: LedgerLog,
+        rules: Rules,
+        clock: Clock,
+        partitions: Callable[[], int],
+        patience: float,
+    ) -> None:
+        self._books = books
+        self._attempts = attempts
+        self._senders = senders
+        self._paths = paths
+        self._ledger_log = ledger_log
+        self._rules = rules
+        self._clock = clock
+        self._partitions = partitions
+        self._patience = patience
+        self._ledgers: dict[int, Ledger] = {}
+        self._items: dict[int, set[Item]] = {}
+        self._stopping = False
+        self.lanes: dict[str, Lane] = {}
+
+    async def assigned(self, partition: int) -> dict[str, list[Range]]:
+        """Read the partition's ledger back; see :class:`sluice.ports.intake.Handler`."""
+        ledger = Ledger()
+        began = self._clock.now()
+        count = await self._ledger_log.read_back(partition, ledger.replay, ledger.restore)
+        self._ledgers[partition] = ledger
+        self._items[partition] = set()
+        log.info("ledger.read", partition=partition, records=count, seconds=round(self._clock.now() - began, 3))
+        return ledger.finished_by_topic()
+
+    def take(self, record: Taken, done: Done) -> None:
+        """Begin work on a ready mail."""
+        try:
+            mail = read_mail(record.headers, record.value or b"")
+            home = lane_partition(mail.envelope.lane, self._partitions())
+        except (Undecodable, ValueError) as error:
+            self._books.bury(record, str(error), done, self._dead(record, str(error)))
+            return
+        if record.partition != home:
+            log.info("mail.forwarded", lane=mail.envelope.lane, read_from=record.partition, owner=home)
+            self._books.hand_over(done, Record(record.topic, record.value, record.key, record.headers, home))
+            return
+        items = self._items[record.partition]
+
+        def finished() -> None:
+            items.discard(item)
+            done()
+
+        item = Item(mail, record, finished, self._clock.now())
+        items.add(item)
+        if self._is_new(item):
+            self._route(item)
+
+    def _is_new(self, item: Item) -> bool:
+        """Ask the ledger; conclude here what needs no attempt."""
+        mail, record = item.mail, item.record
+        place = (record.topic, record.offset)
+        verdict = self._ledgers[record.partition].take(mail.envelope.message_id, mail.progress.round, place)
+        if isinstance(verdict, Finished):
+            item.done()
+            return False
+        if isinstance(verdict, PutOff):
+            item.attempts = verdict.attempt
+            reason = "rate" if verdict.category == "throttled" else "retry"
+            self._books.put_off(item, verdict.until, reason, None, self._clock.now())
+            return False
+        if isinstance(verdict, InDoubt):
+            return self._attempts.doubt(item, verdict.attempt)
+        return True
+
+    def _route(self, item: Item) -> None:
+        envelope = item.mail.envelope
+        if envelope.expires_at <= self._clock.now():
+            self._attempts.expire(item)
+            return
+        path = self._paths.known(envelope.domain)
+        if path is None:
+            self._books.run(self._find_path(item))
+        else:
+            self._enqueue(item, path)
+
+    async def _find_path(self, item: Item) -> None:
+        path = await self._paths.find(item.mail.envelope.domain)
+        if not item.handed_back:
+            self._enqueue(item, path)
+
+    def _enqueue(self, item: Item, path: Path | Broken) -> None:
+        lane = self._lane(item.mail)
+        now = self._clock.now()
+        if isinstance(path, Broken):
+            item.waits = item.waits_at(now)
+            item.attempts += 1
+            self._attempts.conclude(item, path, lane, Way(), now)
+            return
+        wait = lane.place(item.mail, now, self._patience)
+        if wait is not None:
+            self._attempts.throttled(item, wait.until, wait.reason)
+        else:
+            self._senders.offer(lane, path, item)
+
+    def _lane(self, mail: Mail) -> Lane:
+        name = mail.envelope.lane
+        lane = self.lanes.get(name)
+        if lane is None:
+            site, number = lane_number(name)
+            lane = self.lanes[name] = Lane(name, self._rules.sites.named(site), number)
+        return lane
+
+    async def revoked(self, partitions: set[int]) -> None:
+        """Hand back what has not begun; let attempts under way finish. Bounded by the caller."""
+        leaving = {item for partition in partitions for item in self._items.pop(partition, ())}
+        for item in leaving:
+            item.handed_back = True
+        for lane in self.lanes.values():
+            lane.drop(leaving)
+        await self._senders.finish(leaving)
+        await self._books.settled()
+        for partition in partitions:
+            self._ledgers.pop(partition, None)
+
+    def started(self, partition: int) -> list[tuple[str, int]]:
+        """Topic and offset of the attempts under way in a partition, for its checkpoint."""
+        items = self._senders.attempting
+        return [(item.record.topic, item.record.offset) for item in items if item.record.partition == partition]
+
+    async def sweep_forever(self) -> None:
+        """Once a second, put off what waits too long in memory."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._senders.sweep(list(self.lanes.values()))
+
+    def _dead(self, record: Taken, reason: str) -> Outcome:
+        where = f"{record.topic}:{record.partition}:{record.offset}"
+        message_id = dict(record.headers).get("ce_id", where.encode()).decode("utf-8", "replace")
+        now = self._clock.now()
+        return Outcome(
+            event_id=event_id(message_id, "dead", where),
+            event_type="dead",
+            event_time=moment(now),
+            message_id=message_id,
+            tenant_id="",
+            category="undecodable",
+            fault="producer",
+            reason=reason[:500],
+            node=self._books.recorder.node,
+        )

@@ -1,0 +1,36 @@
+"""A mail in the hands of deliver."""
+
+from __future__ import annotations
+
+from sluice.domain.mail import Mail, Waits
+from sluice.domain.outcome import Source
+from sluice.ports.intake import Done, Taken
+
+
+class Item:
+    """A mail, the record it was read from, and what happened to it since. Lives in one process's memory only."""
+
+    __slots__ = ("attempts", "done", "handed_back", "mail", "record", "taken_at", "waits")
+
+    def __init__(self, mail: Mail, record: Taken, done: Done, now: float) -> None:
+        self.mail = mail
+        self.record = record
+        self.done = done
+        self.taken_at = now
+        self.attempts = mail.progress.attempt
+        self.handed_back = False
+        """Its partition moved away: no attempt may begin, another worker will read the record."""
+        progress = mail.progress
+        if progress.since is not None and progress.reason:
+            self.waits = progress.waits.plus(progress.reason, (now - progress.since) * 1000)
+        else:
+            self.waits = progress.waits.plus("queue", (now - mail.envelope.composed_at) * 1000)
+
+    @property
+    def source(self) -> Source:
+        """The record, as outcomes name it."""
+        return Source(self.record.topic, self.record.partition, self.record.offset, self.mail.progress.round)
+
+    def waits_at(self, now: float) -> Waits:
+        """Its waits, with the time in this worker's queue counted as waiting for a connection."""
+        return self.waits.plus("connection", (now - self.taken_at) * 1000)

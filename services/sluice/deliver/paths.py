@@ -1,0 +1,121 @@
+"""From a recipient domain to the servers that take its mail."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from sluice.domain.routing import (
+    NO_ADDRESS,
+    NO_SUCH_DOMAIN,
+    NULL_MX,
+    MxRoute,
+    RelayRoute,
+    Route,
+    RouteTable,
+    lookup_failed,
+    mx_targets,
+    usable_addresses,
+)
+from sluice.domain.site import Site
+from sluice.domain.smtp import Broken
+from sluice.ports.clock import Clock
+from sluice.ports.mailer import Hop
+from sluice.ports.resolver import LookupFailed, MxHosts, NullMx, Resolver
+
+CACHED = 50_000
+"""Domains whose path is remembered."""
+FIXED_TTL = 3600.0
+
+
+class Egress(msgspec.Struct, frozen=True):
+    """Where mail leaves from. ``secrets`` maps a route's ``password_ref`` to the password."""
+
+    name: str
+    ehlo: str
+    source_address: str | None = None
+    secrets: dict[str, str] = {}
+    private_addresses: bool = False
+    """Whether MX hosts on private or loopback addresses may be connected to."""
+
+
+class Path(msgspec.Struct, frozen=True):
+    """The way to a domain's servers: ``key`` is equal for domains that the same servers take mail for."""
+
+    key: str
+    route: Route
+    hosts: tuple[tuple[int, str], ...] = ()
+
+
+class Paths:
+    """Finds paths, and the hops of one."""
+
+    def __init__(
+        self, routes: RouteTable, resolver: Resolver, clock: Clock, egress: Egress, own_names: Collection[str]
+    ) -> None:
+        self._routes = routes
+        self._resolver = resolver
+        self._clock = clock
+        self._egress = egress
+        self._own_names = own_names
+        self._known: dict[str, tuple[float, Path | Broken]] = {}
+
+    def known(self, domain: str) -> Path | Broken | None:
+        """The path, when it can be told without asking DNS."""
+        found = self._known.get(domain)
+        if found is not None and found[0] > self._clock.now():
+            return found[1]
+        route = self._routes.route_for(domain)
+        if isinstance(route, MxRoute):
+            return None
+        return self._remember(domain, Path(f"{route.host}:{route.port}", route), FIXED_TTL)
+
+    async def find(self, domain: str) -> Path | Broken:
+        """The path to ``domain`` (A-label form), or why it has none."""
+        answer = await self._resolver.mx(domain)
+        if isinstance(answer, MxHosts):
+            key = ",".join(sorted(host for _, host in answer.hosts))
+            return self._remember(domain, Path(key, MxRoute(), answer.hosts), answer.ttl)
+        if isinstance(answer, LookupFailed):
+            return lookup_failed(answer.reason)
+        return self._remember(domain, NULL_MX if isinstance(answer, NullMx) else NO_SUCH_DOMAIN, answer.ttl)
+
+    async def hops(self, path: Path, site: Site, seed: str) -> tuple[Hop, ...] | Broken:
+        """Servers to try, in order; ``seed`` shuffles those of equal preference."""
+        egress, route = self._egress, path.route
+        if not isinstance(route, MxRoute):
+            relay = route if isinstance(route, RelayRoute) else None
+            return (
+                Hop(
+                    host=route.host,
+                    port=route.port,
+                    ehlo=egress.ehlo,
+                    source_address=egress.source_address,
+                    tls=route.tls or site.tls,
+                    implicit_tls=route.implicit_tls,
+                    username=relay.username if relay else None,
+                    password=egress.secrets.get(relay.password_ref) if relay else None,
+                ),
+            )
+        targets = mx_targets(path.hosts, own_names=self._own_names, seed=seed)
+        if isinstance(targets, Broken):
+            return targets
+        hops: list[Hop] = []
+        failure = NO_ADDRESS
+        for host in targets:
+            answer = await self._resolver.addresses(host)
+            if isinstance(answer, LookupFailed):
+                failure = lookup_failed(answer.reason)
+                continue
+            hops += (
+                Hop(host=host, address=address, ehlo=egress.ehlo, source_address=egress.source_address, tls=site.tls)
+                for address in usable_addresses(answer, private=egress.private_addresses)
+            )
+        return tuple(hops) or failure
+
+    def _remember(self, domain: str, path: Path | Broken, ttl: float) -> Path | Broken:
+        if len(self._known) >= CACHED:
+            del self._known[next(iter(self._known))]
+        self._known[domain] = (self._clock.now() + ttl, path)
+        return path

@@ -1,0 +1,176 @@
+"""One attempt: the sentence of this service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from sluice.deliver.books import Books
+from sluice.deliver.item import Item
+from sluice.deliver.lane import Lane
+from sluice.domain.bounce import Verdict, classify
+from sluice.domain.conclusion import Way
+from sluice.domain.outcome import Outcome, OutcomeType
+from sluice.domain.retry import next_attempt
+from sluice.domain.rules import Rules
+from sluice.domain.smtp import Result, Unknown
+from sluice.ports.bus import Record
+from sluice.ports.clock import Clock
+from sluice.ports.mailer import Connection, Transaction
+from sluice.ports.records import dead_record
+
+
+class HandedBackError(Exception):
+    """The mail's partition moved away before its content was sent."""
+
+
+class Attempts:
+    """Makes attempts and concludes them. ``spread`` gives numbers in [0, 1) that scatter retries."""
+
+    def __init__(self, books: Books, clock: Clock, rules: Rules, egress: str, spread: Callable[[], float]) -> None:
+        self._books = books
+        self._clock = clock
+        self._rules = rules
+        self._egress = egress
+        self._spread = spread
+
+    async def make(self, item: Item, connection: Connection, lane: Lane) -> None:
+        """Hand one mail to the site; write down that it is tried before the site can have it."""
+        envelope = item.mail.envelope
+        started = self._clock.now()
+        item.waits = item.waits_at(started)
+        item.attempts += 1
+        way = Way(connection.host, connection.address, connection.tls, self._egress)
+        stored = self._books.record(self._outcome(item, "attempted", started, way=way), item.record.partition)
+
+        async def before_data() -> None:
+            await stored
+            if item.handed_back:
+                raise HandedBackError
+
+        lane.begin(item, started)
+        try:
+            transaction = Transaction(
+                mail_from=envelope.mail_from,
+                rcpt_to=envelope.rcpt_to,
+                content=item.mail.content,
+                smtputf8=envelope.smtputf8,
+            )
+            result = await connection.send(transaction, before_data=before_data)
+        finally:
+            lane.end(item, self._clock.now())
+        self.conclude(item, result, lane, way, started)
+
+    def conclude(self, item: Item, result: Result, lane: Lane, way: Way, started: float) -> None:
+        """Decide what a result means for the mail and its lane, and write it down."""
+        now = self._clock.now()
+        verdict = classify(self._rules.bounces, result, site=lane.site.name)
+        self._teach(lane, verdict, now)
+        took = (now - started) * 1000
+        if isinstance(result, Unknown):
+            self._in_doubt(item, result, verdict, way, took)
+        elif verdict.action == "deliver":
+            self._finish(item, "delivered", result, verdict, way, took)
+        elif verdict.action == "bounce":
+            if verdict.suppress:
+                self._books.suppress(item, f"bounced: {verdict.category}", now)
+            self._finish(item, "bounced", result, verdict, way, took)
+        else:
+            self._again(item, result, verdict, way, took)
+
+    def expire(self, item: Item) -> None:
+        """Its time is over before it could be delivered."""
+        outcome = self._outcome(item, "expired", self._clock.now(), category="expired")
+        self._books.conclude(item, outcome)
+
+    def doubt(self, item: Item, attempt: int) -> bool:
+        """An earlier owner began an attempt that has no outcome. True when the mail is to be sent again."""
+        now = self._clock.now()
+        item.attempts = max(attempt, item.attempts + 1)
+        reason = "an attempt began and its worker stopped before the outcome"
+        outcome = self._outcome(item, "in_doubt", now, reason=reason)
+        if item.mail.envelope.in_doubt == "hold":
+            self._hold(item, outcome, reason, now)
+            return False
+        self._books.record(outcome, item.record.partition)
+        return True
+
+    def _again(self, item: Item, result: Result, verdict: Verdict, way: Way, took: float) -> None:
+        now = self._clock.now()
+        envelope = item.mail.envelope
+        due = next_attempt(
+            self._rules.retry.policy_for(envelope.priority, verdict.pace),
+            attempt=item.attempts,
+            now=now,
+            expires_at=envelope.expires_at,
+            hint=verdict.retry_after,
+            spread=self._spread(),
+        )
+        if due is None:
+            self._finish(item, "expired", result, verdict, way, took)
+            return
+        outcome = self._outcome(
+            item, "deferred", now, result=result, verdict=verdict, way=way, duration_ms=took, next_attempt_at=due
+        )
+        self._books.put_off(item, due, "retry", outcome, now)
+
+    def _in_doubt(self, item: Item, result: Unknown, verdict: Verdict, way: Way, took: float) -> None:
+        now = self._clock.now()
+        outcome = self._outcome(item, "in_doubt", now, result=result, verdict=verdict, way=way, duration_ms=took)
+        if item.mail.envelope.in_doubt == "hold":
+            self._hold(item, outcome, f"no reply after the final dot: {result.reason}", now)
+            return
+        self._books.record(outcome, item.record.partition)
+        self._again(item, result, verdict, way, took)
+
+    def _hold(self, item: Item, outcome: Outcome, reason: str, now: float) -> None:
+        self._books.record(outcome, item.record.partition)
+        kept: Record = dead_record(item.record, f"held in doubt: {reason}")
+        self._books.conclude(item, self._outcome(item, "held", now, reason=reason), kept)
+
+    def _finish(
+        self, item: Item, event_type: OutcomeType, result: Result, verdict: Verdict, way: Way, took: float
+    ) -> None:
+        now = self._clock.now()
+        outcome = self._outcome(item, event_type, now, result=result, verdict=verdict, way=way, duration_ms=took)
+        self._books.conclude(item, outcome)
+
+    def _outcome(
+        self,
+        item: Item,
+        event_type: OutcomeType,
+        now: float,
+        *,
+        result: Result | None = None,
+        verdict: Verdict | None = None,
+        way: Way = Way(),  # noqa: B008  frozen
+        duration_ms: float = 0.0,
+        next_attempt_at: float | None = None,
+        category: str | None = None,
+        reason: str | None = None,
+    ) -> Outcome:
+        return self._books.recorder.of_mail(
+            item.mail.envelope, event_type, now, item.attempts, item.mail.progress.round,
+            attempt=item.attempts, waits=item.waits, source=item.source, result=result, verdict=verdict, way=way,
+            duration_ms=duration_ms, next_attempt_at=next_attempt_at, category=category, reason=reason,
+        )  # fmt: skip
+
+    def _teach(self, lane: Lane, verdict: Verdict, now: float) -> None:
+        """What a reply says of us or of the site holds for the whole lane."""
+        if verdict.suspend:
+            lane.suspend(now + verdict.suspend)
+        if verdict.slow_down:
+            lane.penalise(self._rules.sites.penalty, now)
+
+    def throttled(self, item: Item, until: float, reason: str) -> None:
+        """The site's allowance is used up until then: wait in the wheel, and say so."""
+        now = self._clock.now()
+        due = min(until, item.mail.envelope.expires_at)
+        what = "the site's rate" if reason == "rate" else "a connection to the site"
+        outcome = self._books.recorder.of_mail(
+            item.mail.envelope, "deferred", now, "throttled", item.attempts, item.mail.progress.round,
+            attempt=item.attempts, waits=item.waits_at(now), source=item.source, category="throttled",
+            reason=f"waits for {what} until {datetime.fromtimestamp(due, UTC).isoformat(timespec='seconds')}",
+            next_attempt_at=due,
+        )  # fmt: skip
+        self._books.put_off(item, due, reason, outcome, now)

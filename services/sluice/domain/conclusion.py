@@ -1,0 +1,108 @@
+"""Outcome events from the facts they record."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import msgspec
+
+from sluice.domain.bounce import Verdict
+from sluice.domain.mail import Envelope, Mail, Waits
+from sluice.domain.outcome import Outcome, OutcomeType, SmtpReply, Source, TlsUsed, event_id, moment
+from sluice.domain.smtp import Broken, Replied, Result, Tls
+
+
+class Way(msgspec.Struct, frozen=True):
+    """The way an attempt took: server, its address, the protection, and where it left from."""
+
+    mx_host: str | None = None
+    mx_address: str | None = None
+    tls: Tls | None = None
+    egress: str | None = None
+
+
+class Recorder(msgspec.Struct, frozen=True):
+    """Builds outcomes in the name of one process. ``hash_key`` keys the addresses' hash."""
+
+    node: str
+    hash_key: bytes
+
+    def of_mail(
+        self,
+        envelope: Envelope,
+        event_type: OutcomeType,
+        now: float,
+        *id_parts: object,
+        attempt: int = 0,
+        waits: Waits = Waits(),  # noqa: B008  frozen
+        source: Source | None = None,
+        result: Result | None = None,
+        verdict: Verdict | None = None,
+        category: str | None = None,
+        reason: str | None = None,
+        way: Way = Way(),  # noqa: B008  frozen
+        duration_ms: float = 0.0,
+        next_attempt_at: float | None = None,
+    ) -> Outcome:
+        """What happened to a composed mail at ``now``; ``id_parts`` tell apart events of the same type."""
+        return Outcome(
+            event_id=event_id(envelope.message_id, event_type, *id_parts),
+            event_type=event_type,
+            event_time=moment(now),
+            message_id=envelope.message_id,
+            tenant_id=envelope.tenant_id,
+            priority=envelope.priority,
+            stream=envelope.stream,
+            rfc5322_message_id=envelope.rfc5322_message_id,
+            campaign_id=envelope.campaign_id,
+            template_id=envelope.template_id,
+            variant=envelope.variant,
+            tags=envelope.tags,
+            metadata=envelope.metadata,
+            recipient=envelope.rcpt_to,
+            recipient_hash=self.hashed(envelope.rcpt_to),
+            recipient_domain=envelope.domain,
+            site=envelope.site,
+            lane=envelope.lane,
+            mx_host=way.mx_host,
+            mx_address=way.mx_address,
+            egress=way.egress,
+            attempt=attempt,
+            smtp=_reply(result),
+            category=category or (verdict.category if verdict else None),
+            fault=verdict.fault if verdict else None,
+            rule=verdict.rule if verdict else None,
+            reason=reason or _reason(result),
+            tls=TlsUsed(way.tls.policy, way.tls.version, way.tls.cipher) if way.tls else None,
+            size_bytes=envelope.size,
+            queued_at=moment(envelope.queued_at),
+            waits=waits,
+            duration_ms=round(duration_ms, 3),
+            next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
+            source=source,
+            trace_id=envelope.trace_id,
+            node=self.node,
+        )
+
+    def hashed(self, address: str) -> str:
+        """The keyed hash of an address (case-folded): 32 hexadecimal digits, the same for the same address."""
+        return hmac.digest(self.hash_key, address.casefold().encode(), hashlib.sha256).hex()[:32]
+
+
+def source_of(mail: Mail, topic: str, partition: int, offset: int) -> Source:
+    """The record a mail was read from, as outcomes name it."""
+    return Source(topic, partition, offset, mail.progress.round)
+
+
+def _reply(result: Result | None) -> SmtpReply | None:
+    if not isinstance(result, Replied):
+        return None
+    return SmtpReply(result.code, result.phase, result.text, result.enhanced)
+
+
+def _reason(result: Result | None) -> str | None:
+    if result is None or isinstance(result, Replied):
+        return None
+    phase = result.phase if isinstance(result, Broken) else "dot"
+    return f"{phase}: {result.reason}" + (f": {result.detail}" if result.detail else "")

@@ -1,0 +1,171 @@
+"""The attempt ledger of one partition: what an earlier owner finished, deferred, or started without conclusion.
+
+Rebuilt from the records of one partition of ``mail.outcome``: outcomes name the source record that they conclude, and
+checkpoints, written every few seconds, carry what is finished beyond the commit and what is under way.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from sluice.domain.errors import Undecodable
+from sluice.domain.mail import Waits
+from sluice.domain.outcome import OutcomeType, Source
+from sluice.domain.window import Range
+
+CHECKPOINT_TYPE = "sluice.checkpoint.v1"
+"""``ce_type`` of a checkpoint record in ``mail.outcome``; consumers of outcomes skip it."""
+
+Place = tuple[str, int]
+"""Topic and offset of a record of ``mail.ready.*``; the partition is the ledger's own."""
+
+CONCLUDING: frozenset[OutcomeType] = frozenset(
+    ("delivered", "bounced", "expired", "suppressed", "cancelled", "dead", "held")
+)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """The part of an outcome event that the ledger reads."""
+
+    event_type: OutcomeType
+    message_id: str
+    source: Source | None = None
+    attempt: int = 0
+    category: str | None = None
+    next_attempt_at: datetime | None = None
+    waits: Waits = Waits()
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What a partition's owner knows beyond its commits: finished ranges by topic, and attempts under way."""
+
+    finished: dict[str, list[Range]]
+    started: list[Place]
+
+
+class Fresh(msgspec.Struct, frozen=True):
+    """Never begun as far as is known: go on."""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """Concluded before: nothing is left to do. ``why`` is ``outcome`` or ``repeat`` (a second copy of a record)."""
+
+    why: Literal["outcome", "repeat"]
+
+
+class PutOff(msgspec.Struct, frozen=True):
+    """Its deferral was recorded, its entry into the wheel perhaps not: put it off again until the same time."""
+
+    until: float
+    attempt: int
+    category: str | None
+
+
+class InDoubt(msgspec.Struct, frozen=True):
+    """An attempt started and has no outcome: the receiving server may have the mail. ``attempt`` is its number."""
+
+    attempt: int
+
+
+Verdict = Fresh | Finished | PutOff | InDoubt
+
+
+class Ledger:
+    """What is known of the records of one partition. ``memory`` bounds how many mails are recognised as repeats."""
+
+    def __init__(self, memory: int = 50_000) -> None:
+        self._memory = memory
+        self._finished: set[Place] = set()
+        self._ranges: dict[str, list[Range]] = {}
+        self._deferred: dict[Place, PutOff] = {}
+        self._started: dict[Place, int] = {}
+        self._seen: dict[int, tuple[int, Place]] = {}
+
+    def replay(self, entry: Entry) -> None:
+        """Learn from an outcome, in log order. Those without a source (compose's own) say nothing here."""
+        if entry.source is None or entry.event_type not in _HEARD:
+            return
+        place = (entry.source.topic, entry.source.offset)
+        self._remember(entry.message_id, entry.source.round, place)
+        if entry.event_type == "attempted":
+            self._started[place] = entry.attempt
+        elif entry.event_type == "deferred" and entry.next_attempt_at is not None:
+            self._started.pop(place, None)
+            self._deferred[place] = PutOff(entry.next_attempt_at.timestamp(), entry.attempt, entry.category)
+        elif entry.event_type in CONCLUDING:
+            self._started.pop(place, None)
+            self._deferred.pop(place, None)
+            self._finished.add(place)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Learn from a checkpoint, in log order: it replaces what earlier ones said of finished ranges."""
+        self._ranges = dict(checkpoint.finished)
+        for place in checkpoint.started:
+            if place not in self._finished and place not in self._deferred:
+                self._started.setdefault(place, 0)
+        for known in (self._started, self._deferred):
+            for place in [place for place in known if self._in_ranges(place)]:
+                del known[place]
+
+    def finished_by_topic(self) -> dict[str, list[Range]]:
+        """What is known to be finished, by topic: the last checkpoint's ranges and what was concluded after it."""
+        finished = {topic: list(ranges) for topic, ranges in self._ranges.items()}
+        for topic, offset in self._finished:
+            finished.setdefault(topic, []).append((offset, offset))
+        return finished
+
+    def take(self, message_id: str, round_: int, place: Place) -> Verdict:
+        """Decide what a record that was just read needs, and remember it."""
+        if place in self._finished or self._in_ranges(place):
+            return Finished("outcome")
+        if (put_off := self._deferred.get(place)) is not None:
+            return put_off
+        if (attempt := self._started.get(place)) is not None:
+            return InDoubt(attempt)
+        seen = self._seen.get(hash(message_id))
+        if seen is not None and seen[0] >= round_ and seen[1] != place:
+            return Finished("repeat")
+        self._remember(message_id, round_, place)
+        return Fresh()
+
+    def _remember(self, message_id: str, round_: int, place: Place) -> None:
+        key = hash(message_id)
+        seen = self._seen.pop(key, None)
+        if seen is not None and seen[0] > round_:
+            self._seen[key] = seen
+            return
+        self._seen[key] = (round_, place)
+        if len(self._seen) > self._memory:
+            del self._seen[next(iter(self._seen))]
+
+    def _in_ranges(self, place: Place) -> bool:
+        return any(first <= place[1] <= last for first, last in self._ranges.get(place[0], ()))
+
+
+_HEARD = CONCLUDING | {"attempted", "deferred", "in_doubt"}
+_entry = msgspec.json.Decoder(Entry)
+_checkpoint = msgspec.json.Decoder(Checkpoint)
+
+
+def decode_entry(value: bytes) -> Entry:
+    """The ledger's part of an outcome event; raises :class:`Undecodable`."""
+    try:
+        return _entry.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Undecodable("value", str(error)) from error
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint's JSON."""
+    return msgspec.json.encode(checkpoint)
+
+
+def decode_checkpoint(value: bytes) -> Checkpoint:
+    """A checkpoint from its JSON; raises :class:`Undecodable`."""
+    try:
+        return _checkpoint.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Undecodable("value", str(error)) from error

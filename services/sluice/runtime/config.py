@@ -1,0 +1,149 @@
+"""Settings: the only reader of the environment.
+
+Each setting is read from ``SLUICE_`` and its name in capitals, else from the TOML file that ``SLUICE_CONFIG`` names,
+else has the default below. A secret can be given by file: ``SLUICE_KAFKA_SASL_PASSWORD_FILE=/run/secrets/kafka``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from sluice.domain.errors import RuleError
+
+PREFIX = "SLUICE_"
+CONFIG_FILE = f"{PREFIX}CONFIG"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Durations are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    node: str = Field(default_factory=socket.gethostname, description="Name of this machine or pod in outcomes")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line written")
+    log_format: Literal["json", "console"] = Field("json", description="Form of log lines")
+    health_host: str = Field("127.0.0.1", description="Address that /healthz and /readyz listen on")
+    health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 turns them off")
+    stall_s: float = Field(120.0, gt=0, description="No commit for this long, with work unfinished, is a stall")
+    drain_s: float = Field(25.0, gt=0, le=55, description="Time for what is in flight when stopping or rebalancing")
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=1, description="Kafka servers: host:port,host:port")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to speak to Kafka"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="SASL mechanism, with a SASL_ protocol"
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
+    kafka_ssl_cafile: Path | None = Field(None, description="CA certificates that sign the brokers' ones")
+    kafka_instance_id: str | None = Field(None, description="Static membership: a stable name such as the pod's")
+    kafka_session_timeout_s: float = Field(45.0, ge=6, description="A member silent for this long is taken for dead")
+    kafka_replication: int = Field(1, ge=1, le=9, description="Replication factor of topics that are created")
+    kafka_send_partitions: int = Field(4, ge=1, description="Partitions of mail.send.* and mail.idempotency")
+    kafka_lane_partitions: int = Field(4, ge=1, description="Partitions of mail.ready.* and mail.outcome")
+    kafka_wheel_partitions: int = Field(2, ge=1, description="Partitions of each mail.wheel.*")
+
+    clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://", description="ClickHouse over HTTP")
+    clickhouse_user: str = Field("default", description="ClickHouse user")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="ClickHouse password")
+    clickhouse_database: str = Field("sluice", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="ClickHouse database")
+
+    rules_dir: Path | None = Field(None, description="Folder whose *.toml replace the built-in rules")
+    dkim_keys_dir: Path | None = Field(None, description="Folder of DKIM private keys: DOMAIN/SELECTOR.pem")
+    hash_key: SecretStr = Field(SecretStr("sluice"), description="Key of the addresses' hash in analytics")
+
+    ehlo_name: str = Field(default_factory=socket.getfqdn, description="Name given in EHLO")
+    source_address: str | None = Field(None, description="Local address that mail leaves from")
+    routes: str = Field("*=mx", description="Where domains go: DOMAIN=mx|smtp://HOST:PORT, comma separated")
+    relay_username: str | None = Field(None, description="User at a relay that wants authentication")
+    relay_password: SecretStr | None = Field(None, description="Password at the relay")
+    dns_servers: str = Field("", description="Resolvers, comma separated; empty for the system's")
+    connections: int = Field(200, ge=1, le=20_000, description="Most SMTP connections of one deliver process")
+    patience_s: float = Field(8.0, ge=0, le=60, description="A mail that must wait longer than this goes to the wheel")
+    message_id_domain: str | None = Field(None, description="Right side of Message-ID; default is the sender's domain")
+
+    max_message_bytes: int = Field(25 * 1024 * 1024, ge=1024, description="Largest mail composed")
+    max_schedule_days: float = Field(30.0, gt=0, description="How far ahead send_at may lie")
+    idempotency_hours: float = Field(24.0, gt=0, le=168, description="How long an idempotency key is remembered")
+    idempotency_keys: int = Field(2_000_000, ge=1000, description="Most keys remembered per process, oldest dropped")
+
+    record_batch_rows: int = Field(10_000, ge=1, description="Most outcomes inserted into ClickHouse at once")
+    record_batch_s: float = Field(0.5, gt=0, description="Longest wait before what has come is inserted")
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Settings:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError("kafka_security_protocol with SASL needs kafka_sasl_mechanism, _username and _password")
+        return self
+
+    @field_validator("dkim_keys_dir", "rules_dir", "kafka_ssl_cafile")
+    @classmethod
+    def _exists(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.exists():
+            raise ValueError(f"{path} does not exist")
+        return path
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        """Arguments, then the environment, then the file."""
+        file = os.environ.get(CONFIG_FILE)
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate all settings; raises :class:`RuleError` that lists everything wrong at once."""
+    file = os.environ.get(CONFIG_FILE)
+    if file and not Path(file).is_file():
+        raise RuleError(f"{CONFIG_FILE}: {file} is not a file")
+    problems = [f"  {name}: unknown setting" for name in unknown_settings(os.environ)]
+    try:
+        given: dict[str, Any] = {**_secrets_from_files(os.environ), **overrides}
+        settings = Settings(**given)
+    except ValidationError as error:
+        problems += [
+            f"  {PREFIX}{'_'.join(map(str, item['loc'])).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+    except OSError as error:
+        problems.append(f"  {error.filename}: {error.strerror}")
+    if problems:
+        raise RuleError("settings are wrong:\n" + "\n".join(problems))
+    return settings
+
+
+def unknown_settings(environment: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that name no setting: most often a spelling mistake."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {CONFIG_FILE}
+    return sorted(
+        name
+        for name in environment
+        if name.startswith(PREFIX) and name not in known and name.removesuffix("_FILE") not in _secret_names()
+    )
+
+
+def _secret_names() -> set[str]:
+    fields = Settings.model_fields.items()
+    return {f"{PREFIX}{name}".upper() for name, field in fields if "SecretStr" in str(field.annotation)}
+
+
+def _secrets_from_files(environment: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _secret_names():
+        if file := environment.get(f"{name}_FILE"):
+            found[name.removeprefix(PREFIX).lower()] = Path(file).read_text(encoding="utf-8").strip()
+    return found
