@@ -1,0 +1,160 @@
+"""Receiving sites: which one a domain belongs to, what it tolerates, and the lanes its mail takes."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+
+import msgspec
+
+from sluice.domain.shaping import Rate
+from sluice.domain.smtp import TlsPolicy
+
+SITES_KEPT = 100_000
+"""Answers of :meth:`SiteRules.site_for` kept in memory; more domains than that are worked out anew."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one lane may use of its site's allowance."""
+
+    rate: Rate | None
+    connections: int
+    connect_rate: Rate | None
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A receiving system and what it tolerates from all of Sluice together.
+
+    ``rate`` in mails (None is unlimited), ``connections`` open at once, ``mails_per_connection`` before a polite QUIT,
+    ``idle`` seconds that an unused connection is kept, ``connect_rate`` in new connections. After ``failed_connects``
+    failures in a row nothing is tried for ``pause`` seconds. ``lanes`` never exceeds ``connections``.
+    """
+
+    name: str
+    lanes: int = 1
+    rate: Rate | None = None
+    connections: int = 10
+    mails_per_connection: int = 100
+    idle: float = 60.0
+    tls: TlsPolicy = "opportunistic"
+    connect_rate: Rate | None = None
+    failed_connects: int = 10
+    pause: float = 300.0
+
+    def share(self, lane: int) -> Share:
+        """The allowance of lane number ``lane``; all lanes' together are the site's."""
+        each, rest = divmod(self.connections, self.lanes)
+        return Share(
+            self.rate and self.rate.shared(self.lanes),
+            each + (1 if lane < rest else 0),
+            self.connect_rate and self.connect_rate.shared(self.lanes),
+        )
+
+
+class Penalty(msgspec.Struct, frozen=True):
+    """How to treat a lane whose site blames our reputation (``Verdict.slow_down``): for ``lasts`` seconds."""
+
+    rate: Rate = Rate(1, 60.0, 1)
+    connections: int = 1
+    lasts: float = 5400.0
+
+    def apply(self, share: Share) -> Share:
+        """The lane's allowance while the penalty lasts."""
+        slower = share.rate is None or share.rate.interval < self.rate.interval
+        return Share(self.rate if slower else share.rate, min(share.connections, self.connections), share.connect_rate)
+
+
+class SiteGroup(msgspec.Struct, frozen=True):
+    """A site with a name of its own, and what belongs to it.
+
+    ``domains`` are recipient domains (``*.example`` takes in every subdomain); ``mx`` are suffixes of MX host names at
+    label borders (``google.com`` matches ``smtp.google.com``), of which every host of a domain must match one.
+    """
+
+    site: Site
+    domains: tuple[str, ...] = ()
+    mx: tuple[str, ...] = ()
+
+
+class SiteRules:
+    """Finds the site of a domain. Immutable; answers are remembered."""
+
+    def __init__(self, default: Site, groups: Iterable[SiteGroup] = (), penalty: Penalty | None = None) -> None:
+        """Groups that come first win. ``default`` gives the limits of every site without a group."""
+        self.default = default
+        self.groups = tuple(groups)
+        self.penalty = penalty or Penalty()
+        self._exact: dict[str, Site] = {}
+        self._below: list[tuple[str, Site]] = []
+        for group in self.groups:
+            for domain in group.domains:
+                if domain.startswith("*."):
+                    self._below.append((domain[1:], group.site))
+                else:
+                    self._exact.setdefault(domain, group.site)
+        self._named = {group.site.name: group.site for group in reversed(self.groups)}
+        self._mx = [(tuple("." + suffix for suffix in group.mx), group.site) for group in self.groups if group.mx]
+        self._site_for = lru_cache(SITES_KEPT)(self._find)
+        self.named = lru_cache(SITES_KEPT)(self._by_name)
+        """``named(name) -> Site``: the site called ``name``, as a mail's envelope carries it."""
+
+    def site_for(self, domain: str, mx_hosts: Iterable[str] | None = None) -> Site:
+        """The site of ``domain`` (A-label form, lower case), whose MX hosts are ``mx_hosts``.
+
+        By the groups' domains first, then by the groups' MX suffixes. Any other domain rolls up by its MX set: the site
+        is named after the alphabetically first host, whatever the preferences, so that domains with the same set
+        are one site, and sets that share this machine share its limits. Without ``mx_hosts`` (None or empty: a
+        static route) the site is named after the domain.
+        """
+        return self._site_for(domain, tuple(mx_hosts) if mx_hosts is not None else ())
+
+    def _by_name(self, name: str) -> Site:
+        return self._named.get(name) or msgspec.structs.replace(self.default, name=name)
+
+    def _find(self, domain: str, mx_hosts: tuple[str, ...]) -> Site:
+        found = self._exact.get(domain)
+        if found is not None:
+            return found
+        for suffix, site in self._below:
+            if domain.endswith(suffix):
+                return site
+        hosts = sorted({host.rstrip(".").lower() for host in mx_hosts} - {""})
+        if not hosts:
+            return self._by_name(domain)
+        dotted = ["." + host for host in hosts]
+        for suffixes, site in self._mx:
+            if all(host.endswith(suffixes) for host in dotted):
+                return site
+        return self._by_name(hosts[0])
+
+
+def lane_name(site: str, number: int) -> str:
+    """``site#number``."""
+    return f"{site}#{number}"
+
+
+def lane_for(site: Site, key: str) -> str:
+    """The lane of the mail that ``key`` (its message id) names: the same one whenever and wherever it is asked."""
+    if site.lanes == 1:
+        return site.name + "#0"
+    return lane_name(site.name, zlib.crc32(key.encode()) % site.lanes)
+
+
+def lane_number(lane: str) -> tuple[str, int]:
+    """Split a lane's name into its site's name and its number."""
+    site, _, number = lane.rpartition("#")
+    return site, int(number)
+
+
+@lru_cache(SITES_KEPT)
+def lane_partition(lane: str, partitions: int) -> int:
+    """The partition a lane lives in: BLAKE2b of its site's name (8 bytes, big-endian) plus its number, modulo.
+
+    The same in every process and release. Lanes of one site lie in neighbouring partitions, so no two
+    share one while there are enough.
+    """
+    site, number = lane_number(lane)
+    start = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "big")
+    return (start + number) % partitions
