@@ -1,0 +1,136 @@
+"""Turns the wheel: holds what rests, publishes what is due, commits what has moved on."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable
+
+import structlog
+
+from sluice.domain.errors import Undecodable
+from sluice.domain.window import Window
+from sluice.ports.bus import Bus, Position
+from sluice.ports.clock import Clock
+from sluice.ports.follower import Follower, Part
+from sluice.ports.intake import Taken
+from sluice.ports.records import dead_record
+from sluice.wheel.step import due_at, move_on
+
+log = structlog.get_logger(__name__)
+RESTING_RECORDS = 2000
+RESTING_BYTES = 16 * 1024 * 1024
+"""Held in memory of one partition before its fetching pauses: due times are in order, so the head is what counts."""
+TICK = 0.1
+
+
+class _Resting:
+    """What one partition holds in memory."""
+
+    def __init__(self) -> None:
+        self.window = Window()
+        self.heap: list[tuple[float, int, Taken]] = []
+        self.bytes = 0
+        self.committed: int | None = None
+        self.paused = False
+
+
+class WheelService:
+    """Runs until stopped. At least once: a record released just before a crash is released again."""
+
+    def __init__(self, follower: Follower, bus: Bus, clock: Clock) -> None:
+        self._follower = follower
+        self._bus = bus
+        self._clock = clock
+        self._parts: dict[Part, _Resting] = {}
+        self._order = itertools.count()
+        self._stopping = False
+
+    @property
+    def resting(self) -> int:
+        """Records held in memory."""
+        return sum(len(part.heap) for part in self._parts.values())
+
+    def stop(self) -> None:
+        """Let :meth:`run` return after its present turn; nothing that rests is lost."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Turn until stopped. Raises :class:`sluice.ports.bus.NotStored` when the log takes nothing any more."""
+        while not self._stopping:
+            await self.turn()
+        await self._follower.close()
+
+    async def turn(self) -> None:
+        """One turn: take what came, release what is due, commit."""
+        polled = await self._follower.poll(self._until_next())
+        for part in polled.revoked:
+            self._parts.pop(part, None)
+        for record in polled.records:
+            await self._take(record)
+        await self._release()
+        await self._commit()
+        self._hold_back()
+
+    def _until_next(self) -> float:
+        nearest = min((part.heap[0][0] for part in self._parts.values() if part.heap), default=float("inf"))
+        return max(0.0, min(TICK, nearest - self._clock.now()))
+
+    async def _take(self, record: Taken) -> None:
+        part = self._parts.setdefault((record.topic, record.partition), _Resting())
+        if not part.window.take(record.offset):
+            return
+        try:
+            due = due_at(record)
+        except Undecodable as error:
+            await self._bury(record, error)
+            part.window.finish(record.offset)
+            return
+        heapq.heappush(part.heap, (due, next(self._order), record))
+        part.bytes += record.size
+
+    async def _bury(self, record: Taken, error: Undecodable) -> None:
+        log.warning("wheel.dead_letter", topic=record.topic, offset=record.offset, field=error.field)
+        await self._bus.publish(dead_record(record, str(error)))
+
+    async def _release(self) -> None:
+        now = self._clock.now()
+        moving: list[tuple[_Resting, Taken, Awaitable[Position]]] = []
+        for part in self._parts.values():
+            while part.heap and part.heap[0][0] <= now:
+                record = heapq.heappop(part.heap)[2]
+                part.bytes -= record.size
+                try:
+                    moving.append((part, record, self._bus.publish(move_on(record, now))))
+                except Undecodable as error:
+                    await self._bury(record, error)
+                    part.window.finish(record.offset)
+        await asyncio.gather(*(stored for _, _, stored in moving))
+        for part, record, _ in moving:
+            part.window.finish(record.offset)
+
+    async def _commit(self) -> None:
+        moved: dict[Part, int] = {}
+        for place, part in self._parts.items():
+            offset = part.window.committable
+            if offset is not None and offset != part.committed:
+                moved[place] = part.committed = offset
+        if moved:
+            await self._follower.commit(moved)
+
+    def _hold_back(self) -> None:
+        pause: set[Part] = set()
+        resume: set[Part] = set()
+        for place, part in self._parts.items():
+            full = len(part.heap) >= RESTING_RECORDS or part.bytes >= RESTING_BYTES
+            if full and not part.paused:
+                pause.add(place)
+                part.paused = True
+            elif part.paused and len(part.heap) < RESTING_RECORDS // 2 and part.bytes < RESTING_BYTES // 2:
+                resume.add(place)
+                part.paused = False
+        if pause:
+            self._follower.pause(pause)
+        if resume:
+            self._follower.resume(resume)

@@ -1,0 +1,43 @@
+"""Where a record that has rested goes next."""
+
+from __future__ import annotations
+
+from sluice.domain.errors import Undecodable
+from sluice.domain.mail import NOT_BEFORE, RETURN_TO
+from sluice.domain.schedule import Enter, next_step, rests_until
+from sluice.domain.topics import READY, SEND, WHEEL
+from sluice.ports.bus import Record
+from sluice.ports.intake import Taken
+
+_TIER = {topic: tier for tier, topic in WHEEL.items()}
+_RETURNS: frozenset[str] = frozenset((*SEND.values(), *READY.values()))
+
+
+def due_at(record: Taken) -> float:
+    """When a record of ``mail.wheel.*`` leaves its tier, seconds since the epoch. Raises :class:`Undecodable`."""
+    return rests_until(_TIER[record.topic], record.stored_at, _not_before(record))
+
+
+def move_on(record: Taken, now: float) -> Record:
+    """The record's next place: a smaller tier, or back where it came from. Raises :class:`Undecodable`."""
+    step = next_step(_not_before(record), now)
+    if isinstance(step, Enter):
+        return Record(WHEEL[step.tier], record.value, record.key, record.headers)
+    topic, partition = _return_to(record)
+    headers = [pair for pair in record.headers if pair[0] not in (NOT_BEFORE, RETURN_TO)]
+    return Record(topic, record.value, record.key, headers, partition)
+
+
+def _not_before(record: Taken) -> float:
+    try:
+        return int(dict(record.headers)[NOT_BEFORE]) / 1000
+    except (KeyError, ValueError) as error:
+        raise Undecodable(NOT_BEFORE, "header is missing or not a number of milliseconds") from error
+
+
+def _return_to(record: Taken) -> tuple[str, int | None]:
+    text = dict(record.headers).get(RETURN_TO, b"").decode("utf-8", "replace")
+    topic, colon, partition = text.partition(":")
+    if topic not in _RETURNS or (colon and not partition.isdecimal()):
+        raise Undecodable(RETURN_TO, "header is missing or does not name a topic that mails return to")
+    return topic, int(partition) if colon else None
