@@ -1,0 +1,132 @@
+"""Servers that take mail in memory, and misbehave as told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from sluice.domain.smtp import Broken, Phase, Replied, Result, Tls, Unknown
+from sluice.domain.wire import bare_line_end, sendable_path
+from sluice.ports.mailer import Hop, Transaction
+
+TAKEN = Replied("dot", 250, "2.0.0 taken", "2.0.0")
+
+Answer = Result | Callable[[Transaction], Awaitable[Result]]
+"""How a transaction ends; a function may wait first, which makes a slow server."""
+
+_BEFORE_DATA: frozenset[Phase] = frozenset(("rset", "mail", "rcpt"))
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A mail that a server has."""
+
+    hop: Hop
+    transaction: Transaction
+
+
+class MemoryMailer:
+    """A :class:`sluice.ports.mailer.Mailer` whose servers take every mail, unless told otherwise.
+
+    ``taken`` holds the mails accepted, ``doubtful`` those that ended in :class:`Unknown`, ``opened`` every connection
+    made, in order.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[Taken] = []
+        self.doubtful: list[Taken] = []
+        self.opened: list[MemoryConnection] = []
+        self._answers: dict[str, list[Answer]] = {}
+        self._refusals: dict[str, list[Replied | Broken]] = {}
+
+    def answer(self, who: str, *answers: Answer) -> None:
+        """End transactions to a recipient's address, or on a host, with ``answers`` in turn; the last one stays.
+
+        What is said of a recipient goes before what is said of a host.
+        """
+        self._answers[who] = list(answers)
+
+    def refuse(self, host: str, *refusals: Replied | Broken) -> None:
+        """End as many connection attempts to ``host`` with ``refusals``, in turn; later ones succeed."""
+        self._refusals[host] = list(refusals)
+
+    async def connect(self, hop: Hop) -> MemoryConnection | Replied | Broken:
+        """As the port says."""
+        refusals = self._refusals.get(hop.host)
+        if refusals:
+            return refusals.pop(0)
+        connection = MemoryConnection(self, hop)
+        self.opened.append(connection)
+        return connection
+
+    async def conclude(self, hop: Hop, transaction: Transaction) -> Result:
+        """What this transaction ends in."""
+        answers = self._answers.get(transaction.rcpt_to) or self._answers.get(hop.host) or [TAKEN]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        return await answer(transaction) if callable(answer) else answer
+
+    def keep(self, hop: Hop, transaction: Transaction, result: Result) -> None:
+        """Put a mail where its result says that it is."""
+        if isinstance(result, Unknown):
+            self.doubtful.append(Taken(hop, transaction))
+        elif isinstance(result, Replied) and result.accepted:
+            self.taken.append(Taken(hop, transaction))
+
+
+class MemoryConnection:
+    """A :class:`sluice.ports.mailer.Connection`."""
+
+    def __init__(self, mailer: MemoryMailer, hop: Hop) -> None:
+        self._mailer = mailer
+        self._hop = hop
+        self.usable = True
+        self.sent = 0
+        """Transactions tried on it."""
+
+    @property
+    def host(self) -> str:
+        """Name of the server."""
+        return self._hop.host
+
+    @property
+    def address(self) -> str:
+        """Address of the server."""
+        return self._hop.address or "127.0.0.1"
+
+    @property
+    def tls(self) -> Tls:
+        """The protection in force."""
+        return Tls(self._hop.tls)
+
+    async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
+        """As the port says."""
+        unsendable = _unsendable(transaction)
+        if unsendable is not None:
+            return unsendable
+        if not self.usable:
+            return Broken("mail", "disconnected", "the connection ended between two mails")
+        self.sent += 1
+        try:
+            result = await self._mailer.conclude(self._hop, transaction)
+            if isinstance(result, Unknown) or result.phase not in _BEFORE_DATA:
+                await before_data()
+        except BaseException:
+            self.usable = False
+            raise
+        self._mailer.keep(self._hop, transaction, result)
+        self.usable = isinstance(result, Replied) and result.code != 421
+        return result
+
+    async def quit(self) -> None:
+        """As the port says."""
+        self.usable = False
+
+
+def _unsendable(transaction: Transaction) -> Broken | None:
+    if transaction.mail_from and not sendable_path(transaction.mail_from):
+        return Broken("mail", "unsupported", "the sender's address cannot stand in a command")
+    if not sendable_path(transaction.rcpt_to):
+        return Broken("rcpt", "unsupported", "the recipient's address cannot stand in a command")
+    if bare_line_end(transaction.content):
+        return Broken("data", "unsupported", "the content holds a bare CR or LF")
+    return None

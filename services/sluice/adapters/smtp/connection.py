@@ -1,0 +1,202 @@
+"""Mails over an open connection, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from sluice.adapters.smtp.capabilities import Capabilities
+from sluice.adapters.smtp.channel import Channel, Fault
+from sluice.adapters.smtp.reply import Reply
+from sluice.domain.smtp import Broken, Phase, Replied, Result, Tls, Unknown
+from sluice.domain.wire import bare_line_end, dot_stuffed, sendable_path
+from sluice.ports.mailer import Timeouts, Transaction
+
+_CHUNK = 262_144
+"""Octets written before waiting for the system to take them: bounds copies, and each gets a timeout of its own."""
+
+_Command = tuple[Phase, bytes]
+
+
+class SmtpConnection:
+    """A :class:`sluice.ports.mailer.Connection`.
+
+    Where the server offers PIPELINING (RFC 2920), RSET if one is due, MAIL, RCPT and DATA go out in one write.
+    """
+
+    def __init__(
+        self, channel: Channel, *, host: str, address: str, tls: Tls, offered: Capabilities, timeouts: Timeouts
+    ) -> None:
+        self._channel = channel
+        self._host = host
+        self._address = address
+        self._tls = tls
+        self._offered = offered
+        self._timeouts = timeouts
+        self._phase: Phase = "mail"
+        self._reset_due = False
+
+    @property
+    def host(self) -> str:
+        """Name of the server."""
+        return self._host
+
+    @property
+    def address(self) -> str:
+        """Address of the server."""
+        return self._address
+
+    @property
+    def tls(self) -> Tls:
+        """The protection in force."""
+        return self._tls
+
+    @property
+    def usable(self) -> bool:
+        """Whether another transaction may be tried on it."""
+        return self._channel.usable
+
+    async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
+        """As the port says.
+
+        Nothing is written for a transaction that cannot be sent as it stands: :class:`Broken` with ``unsupported`` at
+        ``data`` for a bare CR or LF in the content, at ``mail`` or ``rcpt`` for an address that would leave its path,
+        at ``mail`` for 8-bit content or SMTPUTF8 that the server does not offer to take; and :class:`Replied` 552 with
+        a text that begins with ``sluice:`` for content above the server's SIZE limit. The connection stays usable.
+        """
+        unsendable = self._unsendable(transaction)
+        if unsendable is not None:
+            return unsendable
+        if not self._channel.usable:
+            self._channel.abort()
+            return Broken("mail", "disconnected", "the connection ended between two mails")
+        self._phase = "mail"
+        try:
+            result = await self._exchange(transaction, before_data)
+        except Fault as fault:
+            self._channel.abort()
+            return self._ended(fault)
+        except BaseException:
+            self._channel.abort()
+            raise
+        if isinstance(result, Replied) and result.code == 421:
+            self._channel.abort()
+        return result
+
+    async def quit(self) -> None:
+        """Say QUIT, wait for the answer as long as ``Timeouts.quit``, close."""
+        try:
+            if self._channel.usable:
+                self._channel.write(b"QUIT\r\n", 1)
+                await self._channel.reply(self._timeouts.quit)
+                self._channel.close()
+        except Fault:
+            pass
+        finally:
+            if not self._channel.transport.is_closing():
+                self._channel.abort()
+
+    async def _exchange(self, transaction: Transaction, before_data: Callable[[], Awaitable[None]]) -> Result:
+        channel, pipelined = self._channel, self._offered.pipelining
+        opening = self._opening(transaction)
+        if pipelined:
+            channel.write(b"".join([line for _, line in opening]) + b"DATA\r\n", len(opening) + 1)
+        for done, (phase, line) in enumerate(opening, 1):
+            self._phase = phase
+            if not pipelined:
+                channel.write(line, 1)
+            reply = await channel.reply(self._timeouts.command)
+            if not reply.positive:
+                result = self._refusal(reply)
+                if reply.code != 421:
+                    await self._clear(len(opening) - done + 1 if pipelined else 0)
+                return result
+        self._reset_due = False
+        self._phase = "data"
+        if not pipelined:
+            channel.write(b"DATA\r\n", 1)
+        await before_data()
+        reply = await channel.reply(self._timeouts.data)
+        if reply.code != 354:
+            result = self._refusal(reply)
+            self._reset_due = True
+            return result
+        await self._write_content(transaction.content)
+        self._phase = "dot"
+        reply = await channel.reply(self._timeouts.dot)
+        return reply.at("dot") if reply.positive else self._refusal(reply)
+
+    def _opening(self, transaction: Transaction) -> list[_Command]:
+        mail = f"MAIL FROM:<{transaction.mail_from}>"
+        if self._offered.size:
+            mail += f" SIZE={len(transaction.content)}"
+        if self._offered.eight_bit and not transaction.content.isascii():
+            mail += " BODY=8BITMIME"
+        if _needs_utf8(transaction):
+            mail += " SMTPUTF8"
+        commands: list[_Command] = [
+            ("mail", f"{mail}\r\n".encode()),
+            ("rcpt", f"RCPT TO:<{transaction.rcpt_to}>\r\n".encode()),
+        ]
+        if self._reset_due:
+            commands.insert(0, ("rset", b"RSET\r\n"))
+        return commands
+
+    async def _write_content(self, content: bytes) -> None:
+        channel = self._channel
+        wire = memoryview(dot_stuffed(content))
+        for start in range(0, len(wire), _CHUNK):
+            if start + _CHUNK >= len(wire):
+                channel.expect(1)
+            channel.write(wire[start : start + _CHUNK])
+            if not await channel.drained(self._timeouts.data):
+                raise Fault("garbage", "the server answered before the content's end")
+
+    async def _clear(self, owed: int) -> None:
+        """After a refusal: read the replies still owed to what was pipelined, and leave data mode if DATA was taken."""
+        self._reset_due = True
+        channel = self._channel
+        try:
+            reply = None
+            for _ in range(owed):
+                reply = await channel.reply(self._timeouts.quit)
+            if reply is not None and reply.code == 354:
+                # RFC 2920 section 3.1: nothing but the final dot, to a server that has no recipient for it.
+                channel.write(b".\r\n", 1)
+                if not (await channel.reply(self._timeouts.quit)).negative:
+                    channel.abort()
+        except Fault:
+            channel.abort()
+
+    def _refusal(self, reply: Reply) -> Replied:
+        if not reply.negative:
+            raise Fault("garbage", f"unexpected code {reply.code}")
+        return reply.at(self._phase)
+
+    def _ended(self, fault: Fault) -> Result:
+        if self._phase == "dot":
+            return Unknown(fault.reason, fault.detail)
+        early = self._channel.early
+        if early is not None and early.negative:
+            return early.at(self._phase)
+        return Broken(self._phase, fault.reason, fault.detail)
+
+    def _unsendable(self, transaction: Transaction) -> Broken | Replied | None:
+        offered, size = self._offered, len(transaction.content)
+        if transaction.mail_from and not sendable_path(transaction.mail_from):
+            return Broken("mail", "unsupported", "the sender's address cannot stand in a command")
+        if not sendable_path(transaction.rcpt_to):
+            return Broken("rcpt", "unsupported", "the recipient's address cannot stand in a command")
+        if bare_line_end(transaction.content):
+            return Broken("data", "unsupported", "the content holds a bare CR or LF")
+        if _needs_utf8(transaction) and not offered.smtputf8:
+            return Broken("mail", "unsupported", "SMTPUTF8")
+        if not offered.eight_bit and not transaction.content.isascii():
+            return Broken("mail", "unsupported", "8BITMIME")
+        if offered.size_limit is not None and size > offered.size_limit:
+            text = f"sluice: message of {size} octets exceeds the server's SIZE limit of {offered.size_limit}"
+            return Replied("mail", 552, text, "5.3.4")
+        return None
+
+
+def _needs_utf8(transaction: Transaction) -> bool:
+    return transaction.smtputf8 or not (transaction.mail_from.isascii() and transaction.rcpt_to.isascii())

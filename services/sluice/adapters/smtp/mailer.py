@@ -1,0 +1,119 @@
+"""Opening connections."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+
+import structlog
+
+from sluice.adapters.smtp.channel import Channel
+from sluice.adapters.smtp.connection import SmtpConnection
+from sluice.adapters.smtp.greeting import Greeted, Greeter, HandshakeFailed
+from sluice.adapters.smtp.security import BrokenTls, Contexts
+from sluice.domain.smtp import Broken, Replied
+from sluice.ports.mailer import Hop, Timeouts
+
+log = structlog.get_logger(__name__)
+
+_NO_TLS_SECONDS = 3_600.0
+
+
+class SmtpMailer:
+    """A :class:`sluice.ports.mailer.Mailer` on asyncio's or uvloop's transports.
+
+    ``ca_file`` is a PEM file with the authorities to trust for policy ``verified``; None takes the system's. ``now`` is
+    a clock in seconds for remembering, for an hour, which servers' STARTTLS is broken.
+    """
+
+    def __init__(
+        self,
+        timeouts: Timeouts | None = None,
+        *,
+        ca_file: str | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timeouts = timeouts or Timeouts()
+        self._contexts = Contexts(ca_file)
+        self._broken_tls = BrokenTls(_NO_TLS_SECONDS, now)
+
+    async def connect(self, hop: Hop) -> SmtpConnection | Replied | Broken:
+        """A greeted connection, or why there is none."""
+        server = (hop.host, hop.port)
+        starttls = hop.tls != "none" and not (hop.tls == "opportunistic" and server in self._broken_tls)
+        outcome = await self._open(hop, starttls=starttls)
+        if isinstance(outcome, HandshakeFailed):
+            log.warning("starttls_broken", host=hop.host, port=hop.port, detail=outcome.detail)
+            self._broken_tls.add(server)
+            outcome = await self._open(hop, starttls=False)
+        if isinstance(outcome, HandshakeFailed):
+            return Broken("starttls", "tls", outcome.detail)
+        return outcome
+
+    async def _open(self, hop: Hop, *, starttls: bool) -> SmtpConnection | HandshakeFailed | Replied | Broken:
+        try:
+            async with asyncio.timeout(self._timeouts.connect):
+                channel, address = await _dial(hop)
+        except TimeoutError:
+            return Broken("connect", "timeout")
+        except (socket.gaierror, UnicodeError) as error:
+            return Broken("connect", "dns", str(error))
+        except OSError as error:
+            return Broken("connect", _reason(error), str(error))
+        greeter = Greeter(channel, hop, self._timeouts, self._contexts.context(hop.tls), address)
+        try:
+            greeted = await greeter.greet(starttls=starttls)
+        except BaseException:
+            channel.abort()
+            raise
+        if not isinstance(greeted, Greeted):
+            channel.abort()
+            return greeted
+        return SmtpConnection(
+            channel,
+            host=hop.host,
+            address=address,
+            tls=greeted.tls,
+            offered=greeted.capabilities,
+            timeouts=self._timeouts,
+        )
+
+
+async def _dial(hop: Hop) -> tuple[Channel, str]:
+    """Connect to the first address that answers. Raises :class:`OSError`."""
+    loop = asyncio.get_running_loop()
+    local = (hop.source_address, 0) if hop.source_address is not None else None
+    failure: OSError | None = None
+    for address in await _addresses(hop):
+        try:
+            _, channel = await loop.create_connection(Channel, address, hop.port, local_addr=local)
+        except OSError as error:
+            failure = failure or error
+        else:
+            return channel, address
+    raise failure or OSError(errno.EADDRNOTAVAIL, "no address of the family of the source address")
+
+
+async def _addresses(hop: Hop) -> list[str]:
+    target = hop.address or hop.host
+    try:
+        addresses = [str(ipaddress.ip_address(target))]
+    except ValueError:
+        found = await asyncio.get_running_loop().getaddrinfo(target, hop.port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if hop.source_address is None:
+        return addresses
+    version = ipaddress.ip_address(hop.source_address).version
+    return [address for address in addresses if ipaddress.ip_address(address).version == version]
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return "disconnected"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EMFILE, errno.ENFILE):
+        return "unsupported"
+    return "refused"

@@ -1,0 +1,38 @@
+"""What may go over an SMTP connection, and in which bytes."""
+
+from __future__ import annotations
+
+import re
+
+_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
+_PLAIN = r"[^\s<>\x00-\x1f\x7f\"\\]+"
+_PATH = re.compile(rf"(?:{_QUOTED}|{_PLAIN})@[^\s<>\x00-\x1f\x7f]+")
+
+
+def bare_line_end(content: bytes) -> bool:
+    """Whether a CR or LF stands alone.
+
+    Such content must not be sent: servers differ in what they take for the end of the mail, which lets a second mail be
+    smuggled in (CVE-2023-51764), and repairing it would break the signature.
+    """
+    pairs = content.count(b"\r\n")
+    return content.count(b"\n") != pairs or content.count(b"\r") != pairs
+
+
+def dot_stuffed(content: bytes) -> bytes:
+    """The bytes that follow a 354 reply (RFC 5321 section 4.5.2): leading dots doubled, then the final dot.
+
+    ``content`` has CRLF line ends only. Every byte of it is kept; a missing last CRLF is added, because the final dot
+    must begin a line.
+    """
+    stuffed = content.replace(b"\r\n.", b"\r\n..")
+    if stuffed.startswith(b"."):
+        stuffed = b"." + stuffed
+    if stuffed and not stuffed.endswith(b"\r\n"):
+        stuffed += b"\r\n"
+    return stuffed + b".\r\n"
+
+
+def sendable_path(address: str) -> bool:
+    """Whether an address can stand between ``<`` and ``>`` without ending the path or the command early."""
+    return _PATH.fullmatch(address) is not None
