@@ -96,7 +96,8 @@ class Client:
         """Publish without waiting for the log; waits only while the queue is full.
 
         The future's errors are those of :meth:`send`; what is known at once (a wrong event, no such topic) is raised
-        here. The first event to a topic looks it up. What is not acknowledged when the process ends is lost: keep the future, or end with :meth:`close`.
+        here. The first event to a topic looks it up. What is not acknowledged when the process ends is lost: keep the
+        future, or end with :meth:`close`.
         """
         prepared = self.prepare(mail, priority)
         while True:
