@@ -168,7 +168,8 @@ def _explain(error: Exception, maven: MavenContext, folder: Path) -> str:
     if isinstance(error, requests.RequestException):
         return (
             f"cannot fetch Apache Kafka from {asked} ({type(error).__name__}). The first start needs the network: "
-            f"check it and the proxy settings, or copy {folder} from a machine that has it, or use a Kafka of your own instead."
+            f"check it and the proxy settings, or copy {folder} from a machine that has it, "
+            f"or use a Kafka of your own instead."
         )
     return f"cannot fetch Apache Kafka from {asked} into {folder.parent}: {error}"
 

@@ -160,7 +160,7 @@ class EmbeddedKafka:
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return when the broker takes requests.
 
-        Raises :class:`KafkaNotReady` after ``timeout`` seconds, or as soon as a broker that :meth:`start` started ended.
+        Raises :class:`KafkaNotReady` after ``timeout`` seconds, or as soon as a broker of :meth:`start` has ended.
         """
         deadline = time.monotonic() + timeout
         while not self.is_ready():
