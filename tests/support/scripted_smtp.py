@@ -104,7 +104,7 @@ class _Conversation:
     async def run(self) -> None:
         await self.act("banner")
         while line := await self.peer.hear():
-            verb = line[:8].decode().upper().partition(" ")[0]
+            verb = line[:8].decode("latin-1").upper().partition(" ")[0]
             if verb == "EHLO" and "EHLO" not in self.told:
                 starttls = ("STARTTLS",) if self.context else ()
                 await self.peer.say(_multiline(250, ["scripted", *self.offers, *starttls]))

@@ -175,9 +175,9 @@ class SmtpConnection:
     def _ended(self, fault: Fault) -> Result:
         if self._phase == "dot":
             return Unknown(fault.reason, fault.detail)
-        early = self._channel.early
+        early = self._channel.early if self._phase == "data" else None
         if early is not None and early.negative:
-            return early.at(self._phase)
+            return early.at("data")
         return Broken(self._phase, fault.reason, fault.detail)
 
     def _unsendable(self, transaction: Transaction) -> Broken | Replied | None:
