@@ -1,0 +1,196 @@
+"""The rule files: what is built in, what a folder changes, and how mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sluice.adapters.rules import load_rules
+from sluice.domain.errors import RuleError
+from sluice.domain.retry import next_attempt
+from sluice.domain.shaping import Rate
+from sluice.domain.smtp import Replied
+
+BUILT_IN = load_rules()
+
+
+@pytest.mark.parametrize(
+    ("domain", "hosts", "site"),
+    [
+        ("gmail.com", ["gmail-smtp-in.l.google.com", "alt1.gmail-smtp-in.l.google.com"], "google"),
+        ("workspace.example", ["smtp.google.com"], "google"),
+        ("workspace.example", ["aspmx.l.google.com", "aspmx2.googlemail.com"], "google"),
+        ("hotmail.com", ["hotmail-com.olc.protection.outlook.com"], "outlook"),
+        ("firm.example", ["firm-example.mail.protection.outlook.com"], "office365"),
+        ("firm.example", ["firm-example.o-v1.mx.microsoft"], "mx.microsoft"),
+        ("brand.example", ["mta5.am0.yahoodns.net", "mta6.am0.yahoodns.net"], "yahoo"),
+        ("own.example", ["mx01.mail.icloud.com", "mx02.mail.icloud.com"], "apple"),
+        ("comcast.net", ["mx1a1.comcast.net"], "comcast"),
+        ("gmx.net", ["mx00.emig.gmx.net", "mx01.emig.gmx.net"], "gmx"),
+        ("web.de", ["mx-ha02.web.de", "mx-ha03.web.de"], "gmx"),
+        ("wanadoo.fr", ["smtp-in.orange.fr"], "orange"),
+        ("fake.example", ["smtp.notgoogle.com"], "smtp.notgoogle.com"),
+    ],
+)
+def test_the_great_sites_are_known(domain: str, hosts: list[str], site: str) -> None:
+    assert BUILT_IN.sites.site_for(domain, hosts).name == site
+
+
+def test_limits_are_those_operators_publish() -> None:
+    google = BUILT_IN.sites.named("google")
+    assert (google.connections, google.mails_per_connection, google.tls, google.failed_connects) == (
+        5,
+        50,
+        "required",
+        5,
+    )
+    assert BUILT_IN.sites.named("apple").mails_per_connection == 5
+    assert BUILT_IN.sites.named("unheard.example").rate == Rate(100, 1, 10)
+    assert BUILT_IN.sites.penalty.lasts == 5400
+
+
+def test_schedules_follow_the_priority() -> None:
+    def first(priority: str, pace: str | None = None) -> float | None:
+        policy = BUILT_IN.retry.policy_for(priority, pace)  # type: ignore[arg-type]
+        return next_attempt(policy, attempt=1, now=0, expires_at=1e9, hint=None, spread=0.5)
+
+    assert first("high", "transient") == 10
+    assert first("normal") == 10
+    assert first("bulk") == 300
+    assert first("high", "quota") == 3600
+    assert first("high", "greylisting") == 120
+    assert BUILT_IN.retry.lifetimes["bulk"] == 48 * 3600
+
+
+def test_a_folder_lies_over_the_built_in_files(tmp_path: Path) -> None:
+    (tmp_path / "sites.toml").write_text(
+        """
+        default = { connections = 3 }
+        [[site]]
+        name = "slow.example"
+        domains = ["slow.example"]
+        rate = "10/s"
+        connections = 2
+        [[site]]
+        name = "google"
+        domains = ["gmail.com"]
+        rate = "unlimited"
+        """
+    )
+    (tmp_path / "bounces.toml").write_text(
+        """
+        [[rule]]
+        id = "ours.first"
+        category = "policy"
+        contains = ["over quota"]
+        """
+    )
+    (tmp_path / "retry.toml").write_text('pace.quota = { delays = ["5s"] }')
+    rules = load_rules(tmp_path)
+    slow = rules.sites.site_for("slow.example")
+    assert (slow.rate, slow.connections, slow.mails_per_connection) == (Rate(10, 1, 1), 2, 100)
+    assert rules.sites.named("unheard.example").connections == 3
+    assert rules.sites.named("apple").connections == 10
+    google = rules.sites.site_for("gmail.com")
+    assert (google.rate, google.lanes) == (None, 1)
+    assert rules.sites.site_for("other.example", ["smtp.google.com"]).name == "smtp.google.com"
+    assert rules.bounces.classify(Replied("rcpt", 552, "over quota"), "x").rule == "ours.first"
+    assert rules.bounces.classify(Replied("rcpt", 550, "no such user"), "x").rule == "mailbox.unknown"
+    assert rules.retry.policy_for("bulk", "quota").delays == (5.0,)
+    assert rules.retry.schedules == BUILT_IN.retry.schedules
+
+
+def test_an_empty_folder_changes_nothing(tmp_path: Path) -> None:
+    rules = load_rules(tmp_path)
+    assert rules.sites.groups == BUILT_IN.sites.groups
+    assert rules.bounces.rules == BUILT_IN.bounces.rules
+    assert rules.retry == BUILT_IN.retry
+
+
+def test_every_mistake_is_told_with_file_table_and_key(tmp_path: Path) -> None:
+    (tmp_path / "sites.toml").write_text(
+        """
+        [default]
+        speed = 3
+        [[site]]
+        name = "a.example"
+        rate = "fast"
+        connections = "two"
+        [[site]]
+        name = "b.example"
+        rate = "fast"
+        [[site]]
+        connections = 0
+        [[site]]
+        name = "c.example"
+        connections = 2
+        lanes = 3
+        """
+    )
+    (tmp_path / "bounces.toml").write_text(
+        """
+        [category]
+        spam_block = { fault = "sender", suppress = true }
+        [[rule]]
+        id = "one"
+        category = "nonsense"
+        codes = ["550"]
+        [[rule]]
+        id = "two"
+        category = "policy"
+        codes = ["5500"]
+        [[rule]]
+        id = "two"
+        category = "policy"
+        suspend = "long"
+        """
+    )
+    (tmp_path / "retry.toml").write_text(
+        """
+        priority.bulk = "slow"
+        schedule.bulk = { delays = ["5m", "0s"], lifetime = "2d", jitter = 7 }
+        """
+    )
+    with pytest.raises(RuleError) as caught:
+        load_rules(tmp_path)
+    told = str(caught.value).splitlines()
+    for start in (
+        "sites.toml: default.speed: ",
+        "sites.toml: site[a.example].connections: ",
+        "sites.toml: site[b.example].rate: ",
+        "sites.toml: site[3].name: is missing",
+        "sites.toml: site[3].connections: ",
+        "sites.toml: site[c.example].lanes: ",
+        "bounces.toml: category.spam_block.suppress: ",
+        "bounces.toml: rule[one].category: ",
+        "bounces.toml: rule[two]: id is used twice",
+        "bounces.toml: rule[two]: suspend: ",
+        "retry.toml: priority.bulk: ",
+        "retry.toml: schedule.bulk.jitter: ",
+    ):
+        assert any(line.startswith(start) for line in told), (start, told)
+
+
+def test_rules_may_only_name_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "bounces.toml").write_text(
+        """
+        [[rule]]
+        id = "one"
+        category = "policy"
+        sites = ["gogle"]
+        pace = "snail"
+        """
+    )
+    with pytest.raises(RuleError) as caught:
+        load_rules(tmp_path)
+    assert "bounces.toml: rule[one].sites: " in str(caught.value)
+    assert "bounces.toml: rule[one].pace: " in str(caught.value)
+
+
+def test_what_is_no_toml_or_no_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "retry.toml").write_text("[[[")
+    with pytest.raises(RuleError, match=r"retry\.toml: "):
+        load_rules(tmp_path)
+    with pytest.raises(RuleError, match="no folder"):
+        load_rules(tmp_path / "missing")
