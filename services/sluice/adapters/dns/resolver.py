@@ -61,7 +61,7 @@ class DnsResolver:
 
     def __init__(
         self,
-        nameservers: Sequence[str] = (),
+        nameservers: Sequence[str] | None = None,
         *,
         timeout: float = 3.0,
         tries: int = 2,
@@ -69,7 +69,7 @@ class DnsResolver:
         entries: int = 50_000,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._nameservers = list(nameservers)
+        self._nameservers = list(nameservers or ())
         self._timeout = timeout
         self._tries = tries
         self._deadline = deadline
