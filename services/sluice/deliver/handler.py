@@ -17,7 +17,7 @@ from sluice.domain.conclusion import Way
 from sluice.domain.errors import Undecodable
 from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
 from sluice.domain.mail import Mail, read_mail
-from sluice.domain.outcome import Outcome, event_id, moment
+from sluice.domain.outcome import Outcome
 from sluice.domain.rules import Rules
 from sluice.domain.site import lane_number, lane_partition
 from sluice.domain.smtp import Broken
@@ -76,7 +76,7 @@ class DeliverHandler:
             mail = read_mail(record.headers, record.value or b"")
             home = lane_partition(mail.envelope.lane, self._partitions())
         except (Undecodable, ValueError) as error:
-            self._books.bury(record, str(error), done, self._dead(record, str(error)))
+            self._books.bury(record, str(error), done, self._dead(record, error))
             return
         if record.partition != home:
             log.info("mail.forwarded", lane=mail.envelope.lane, read_from=record.partition, owner=home)
@@ -171,18 +171,8 @@ class DeliverHandler:
             await asyncio.sleep(1.0)
             self._senders.sweep(list(self.lanes.values()))
 
-    def _dead(self, record: Taken, reason: str) -> Outcome:
+    def _dead(self, record: Taken, error: Exception) -> Outcome:
         where = f"{record.topic}:{record.partition}:{record.offset}"
         message_id = dict(record.headers).get("ce_id", where.encode()).decode("utf-8", "replace")
-        now = self._clock.now()
-        return Outcome(
-            event_id=event_id(message_id, "dead", where),
-            event_type="dead",
-            event_time=moment(now),
-            message_id=message_id,
-            tenant_id="",
-            category="undecodable",
-            fault="producer",
-            reason=reason[:500],
-            node=self._books.recorder.node,
-        )
+        field, reason = (error.field, error.reason) if isinstance(error, Undecodable) else ("lane", str(error))
+        return self._books.recorder.undecodable(message_id, "", "dead", self._clock.now(), field=field, reason=reason)

@@ -213,6 +213,6 @@ def _check_content(event: SendEvent, limits: Limits) -> None:
     size = check_attachments(event.attachments)
     size += sum(len(body.encode("utf-8", "surrogatepass")) for body in (event.html, event.text) if body)
     if size > limits.max_bytes:
-        field = "attachments" if event.attachments else "html"
+        field = "attachments" if event.attachments else "html" if event.html else "text"
         reason = f"content of {size:,} octets; at most {limits.max_bytes:,} are allowed, attachments decoded"
         raise Refused(field, reason, "size")

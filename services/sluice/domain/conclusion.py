@@ -7,9 +7,11 @@ import hmac
 
 import msgspec
 
+from sluice.domain.addresses import Address
 from sluice.domain.bounce import Verdict
-from sluice.domain.mail import Envelope, Mail, Waits
-from sluice.domain.outcome import Outcome, OutcomeType, SmtpReply, Source, TlsUsed, event_id, moment
+from sluice.domain.events import Priority, SendEvent
+from sluice.domain.mail import Envelope, Waits
+from sluice.domain.outcome import Fault, Outcome, OutcomeType, SmtpReply, Source, TlsUsed, event_id, moment
 from sluice.domain.smtp import Broken, Replied, Result, Tls
 
 
@@ -85,14 +87,69 @@ class Recorder(msgspec.Struct, frozen=True):
             node=self.node,
         )
 
+    def of_event(
+        self,
+        event: SendEvent,
+        message_id: str,
+        event_type: OutcomeType,
+        now: float,
+        *id_parts: object,
+        priority: Priority,
+        queued_at: float,
+        recipient: Address | None = None,
+        category: str | None = None,
+        fault: Fault | None = None,
+        field: str | None = None,
+        reason: str | None = None,
+        next_attempt_at: float | None = None,
+        trace_id: str | None = None,
+    ) -> Outcome:
+        """What happened to an event that is not a mail yet, or to one recipient's part of it."""
+        return Outcome(
+            event_id=event_id(message_id, event_type, *id_parts),
+            event_type=event_type,
+            event_time=moment(now),
+            message_id=message_id,
+            tenant_id=event.tenant_id,
+            priority=priority,
+            stream=event.stream,
+            campaign_id=event.campaign_id,
+            template_id=event.template.id if event.template else None,
+            tags=event.tags,
+            metadata=event.metadata,
+            recipient=recipient.addr_spec if recipient else None,
+            recipient_hash=self.hashed(recipient.addr_spec) if recipient else None,
+            recipient_domain=recipient.domain_ascii if recipient else None,
+            category=category,
+            fault=fault,
+            field=field,
+            reason=reason,
+            queued_at=moment(queued_at),
+            next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
+            trace_id=trace_id,
+            node=self.node,
+        )
+
+    def undecodable(
+        self, message_id: str, tenant_id: str, event_type: OutcomeType, now: float, *, field: str, reason: str
+    ) -> Outcome:
+        """A record that is not what its topic carries; ``tenant_id`` may be empty, nobody knows it then."""
+        return Outcome(
+            event_id=event_id(message_id, event_type, field),
+            event_type=event_type,
+            event_time=moment(now),
+            message_id=message_id,
+            tenant_id=tenant_id,
+            category="undecodable",
+            fault="producer",
+            field=field,
+            reason=reason[:500],
+            node=self.node,
+        )
+
     def hashed(self, address: str) -> str:
         """The keyed hash of an address (case-folded): 32 hexadecimal digits, the same for the same address."""
         return hmac.digest(self.hash_key, address.casefold().encode(), hashlib.sha256).hex()[:32]
-
-
-def source_of(mail: Mail, topic: str, partition: int, offset: int) -> Source:
-    """The record a mail was read from, as outcomes name it."""
-    return Source(topic, partition, offset, mail.progress.round)
 
 
 def _reply(result: Result | None) -> SmtpReply | None:

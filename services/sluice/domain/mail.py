@@ -20,6 +20,8 @@ ENVELOPE = "sluice-envelope"
 PROGRESS = "sluice-progress"
 NOT_BEFORE = "not-before"
 """Milliseconds since the epoch, decimal: a wheel record is not returned before it."""
+PUBLISHED_AT = "sluice-published-at"
+"""Milliseconds since the epoch, decimal: when a producer published an event that was moved since."""
 RETURN_TO = "return-to"
 """``topic`` or ``topic:partition``: where the wheel puts the record when it is due."""
 

@@ -65,7 +65,7 @@ class FaustIntake:
         self._failed: BaseException | None = None
         self._commit_task: asyncio.Task[None] | None = None
         self.moved_at = time.monotonic()
-        """When the commit last moved or nothing was unfinished (monotonic seconds): a watchdog reads it."""
+        """When a record was last finished, or nothing was unfinished (monotonic seconds): a watchdog reads it."""
         self.joined = asyncio.Event()
         """Set once the group assigned something, or nothing, to this member."""
         for topic in topics:
@@ -157,7 +157,12 @@ class FaustIntake:
         if not lease.window.take(record.offset):
             return
         lease.bytes += record.size
-        self._handler.take(record, lambda: lease.done(record))
+
+        def done() -> None:
+            lease.done(record)
+            self.moved_at = time.monotonic()
+
+        self._handler.take(record, done)
         if not lease.paused and self._over(lease, 1.0):
             lease.paused = True
             self._app.consumer.pause_partitions({lease.tp})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import time
 from collections.abc import Awaitable
 
 import structlog
@@ -36,8 +37,8 @@ class _Resting:
         self.paused = False
 
 
-class WheelService:
-    """Runs until stopped. At least once: a record released just before a crash is released again."""
+class WheelTurner:
+    """Turns until stopped. At least once: a record released just before a crash is released again."""
 
     def __init__(self, follower: Follower, bus: Bus, clock: Clock) -> None:
         self._follower = follower
@@ -46,6 +47,9 @@ class WheelService:
         self._parts: dict[Part, _Resting] = {}
         self._order = itertools.count()
         self._stopping = False
+        self.turns = 0
+        self.turned_at = time.monotonic()
+        """When the last turn ended, monotonic seconds: a watchdog reads it."""
 
     @property
     def resting(self) -> int:
@@ -72,6 +76,8 @@ class WheelService:
         await self._release()
         await self._commit()
         self._hold_back()
+        self.turns += 1
+        self.turned_at = time.monotonic()
 
     def _until_next(self) -> float:
         nearest = min((part.heap[0][0] for part in self._parts.values() if part.heap), default=float("inf"))

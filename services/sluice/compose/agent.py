@@ -1,0 +1,88 @@
+"""The compose service: ``mail.send.*`` in, mails for ``mail.ready.*`` and outcomes out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice.compose.handler import ComposeHandler
+from sluice.compose.sites import Sites
+from sluice.compose.step import Composer
+from sluice.domain.errors import RuleError, SluiceError
+from sluice.domain.topics import OUTCOME, READY, SEND
+from sluice.ports.health import Health
+from sluice.runtime import wiring
+from sluice.runtime.config import Settings
+from sluice.runtime.stall import stalled
+from sluice.runtime.tasks import Tasks
+
+GROUP = "sluice-compose"
+LOAD_S = 120.0
+
+
+class ComposeService:
+    """See :class:`sluice.runtime.lifecycle.Service`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks = Tasks()
+        self._bus = wiring.bus(settings)
+        self._catalogue, self._reference = wiring.reference(settings)
+        clock = wiring.SystemClock()
+        recorder = wiring.recorder(settings)
+        self._resolver = wiring.resolver(settings)
+        sites = Sites(wiring.rules(settings).sites, wiring.routes(settings), self._resolver, clock)
+        composer = Composer(
+            reference=self._catalogue,
+            renderer=wiring.renderer(),
+            signer=wiring.signer(settings),
+            recorder=recorder,
+            limits=wiring.limits(settings),
+            site_of=sites.settled,
+        )
+        self._handler = ComposeHandler(
+            composer=composer,
+            recorder=recorder,
+            sites=sites,
+            seen_log=wiring.seen_log(settings),
+            bus=self._bus,
+            clock=clock,
+            fatal=self._tasks.fail,
+        )
+        self._intake = wiring.intake(settings, GROUP, tuple(SEND.values()), self._handler)
+
+    @property
+    def health(self) -> Health:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        facts = {"unfinished": float(self._intake.unfinished), "partitions": float(len(self._intake.partitions))}
+        reason = stalled(self._intake.unfinished, self._intake.moved_at, self._settings.stall_s)
+        return Health(not reason, self._intake.joined.is_set() and self._reference.loaded, reason, facts)
+
+    async def start(self) -> None:
+        """Load reference data, then join; raises :class:`SluiceError` when topics are missing."""
+        self._reference.start()
+        for topic in (*SEND.values(), *READY.values(), OUTCOME):
+            self._bus.partitions(topic)
+        if not await asyncio.to_thread(self._reference.wait_loaded, LOAD_S):
+            raise SluiceError(f"reference data were not read within {LOAD_S:.0f} s")
+        self._tasks.run(self._handler.compose_forever(), "compose")
+        await self._intake.start()
+        self._tasks.watch(lambda: self._intake.crashed)
+
+    async def failed(self) -> BaseException:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        return await self._tasks.failed()
+
+    async def stop(self) -> None:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        await self._intake.stop()
+        await self._tasks.stop()
+        self._reference.stop()
+        await self._resolver.close()
+        await self._bus.close()
+
+
+async def open_compose(settings: Settings) -> ComposeService:
+    """Build the service; raises :class:`RuleError` for what is set wrong."""
+    if settings.dkim_keys_dir is None:
+        raise RuleError("SLUICE_DKIM_KEYS_DIR is not set: mail is signed with the keys in it (sluice dkim generate)")
+    return ComposeService(settings)

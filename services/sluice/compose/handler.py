@@ -1,0 +1,281 @@
+"""What compose does with a record of ``mail.send.*``: whose it is, what was said of its key, and what follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+import msgspec
+import structlog
+
+from sluice.compose.sites import Sites
+from sluice.compose.step import Composer, Origin, message_ids, rfc3339
+from sluice.domain.admission import Admitted
+from sluice.domain.conclusion import Recorder
+from sluice.domain.errors import Refused, Undecodable
+from sluice.domain.events import PRIORITIES, Priority, SendEvent, decode_send
+from sluice.domain.idempotency import guard_partition
+from sluice.domain.mail import PUBLISHED_AT, Headers
+from sluice.domain.outcome import Outcome
+from sluice.domain.repeats import Seen, SeenKeys, body_digest, encode_seen, seen_key
+from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
+from sluice.domain.site import lane_partition
+from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND
+from sluice.domain.window import Range
+from sluice.ports.bus import Bus, Record
+from sluice.ports.clock import Clock
+from sluice.ports.intake import Done, Taken
+from sluice.ports.records import dead_record, outcome_record, ready_record, wheel_record
+from sluice.ports.seen import SeenLog
+
+log = structlog.get_logger(__name__)
+PRIORITY_OF: dict[str, Priority] = {topic: priority for priority, topic in SEND.items()}
+AT_ONCE = 1.0
+"""Seconds: what is scheduled for so soon is composed now rather than sent through the wheel."""
+TURN = 0.005
+"""Seconds of composing after which other work of the process gets its turn."""
+_CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
+
+
+class ComposeHandler:
+    """Takes send events by weighted priority and publishes what follows from each before calling it done."""
+
+    def __init__(
+        self,
+        *,
+        composer: Composer,
+        recorder: Recorder,
+        sites: Sites,
+        seen_log: SeenLog,
+        bus: Bus,
+        clock: Clock,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._composer = composer
+        self._recorder = recorder
+        self._sites = sites
+        self._seen_log = seen_log
+        self._bus = bus
+        self._clock = clock
+        self._fatal = fatal
+        self._queues: tuple[deque[tuple[Taken, Done]], ...] = tuple(deque() for _ in PRIORITIES)
+        self._turns = _CHOOSER.start()
+        self._arrived = asyncio.Event()
+        self._seen: dict[int, SeenKeys] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def assigned(self, partition: int) -> dict[str, list[Range]]:
+        """Load the idempotency keys that the partition guards."""
+        began = self._clock.now()
+        keys = await self._seen_log.load(partition, began)
+        self._seen[partition] = keys
+        log.info("keys.loaded", partition=partition, keys=len(keys), seconds=round(self._clock.now() - began, 3))
+        return {}
+
+    def take(self, record: Taken, done: Done) -> None:
+        """Queue an event by its priority."""
+        self._queues[PRIORITIES.index(PRIORITY_OF[record.topic])].append((record, done))
+        self._arrived.set()
+
+    async def revoked(self, partitions: set[int]) -> None:
+        """Drop what has not begun; wait for what is being published."""
+        for queue in self._queues:
+            kept = [pair for pair in queue if pair[0].partition not in partitions]
+            queue.clear()
+            queue.extend(kept)
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        for partition in partitions:
+            self._seen.pop(partition, None)
+
+    async def compose_forever(self) -> None:
+        """Compose what comes, urgent first, letting other work in between."""
+        while True:
+            began = self._clock.now()
+            while self._clock.now() - began < TURN:
+                self._turns, rank = _CHOOSER.choose(self._turns, [bool(queue) for queue in self._queues])
+                if rank is None:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                    began = self._clock.now()
+                    continue
+                self._begin(*self._queues[rank].popleft())
+            await asyncio.sleep(0)
+
+    def _begin(self, record: Taken, done: Done) -> None:
+        """Handle one record; whatever is wrong with it must not stop the others."""
+        origin = _origin(record)
+        try:
+            self._handle(record, origin, done)
+        except Undecodable as error:
+            self._undecodable(record, error, done)
+        except Exception as error:
+            log.exception("event.dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
+            self._bury(record, f"{type(error).__name__}: {error}", done)
+
+    def _handle(self, record: Taken, origin: Origin, done: Done) -> None:
+        event = decode_send(record.value or b"")
+        key = event.idempotency_key
+        if key is not None:
+            owner = guard_partition(event.tenant_id, key, self._bus.partitions(record.topic))
+            if owner != record.partition:
+                headers = _published(record, origin)
+                self._publish(done, Record(record.topic, record.value, record.key, headers, owner))
+                return
+        now = self._clock.now()
+        try:
+            remember = self._judge_key(event, record, now)
+            admitted = self._composer.admit(event, origin, now)
+        except Refused as error:
+            self._refuse(event, error, origin, done)
+            return
+        if remember is not None:
+            self._seen[record.partition].add(*remember)
+        kept = [] if remember is None else [_seen_record(*remember, record.partition)]
+        if admitted.send_at is not None and admitted.send_at - now > AT_ONCE:
+            self._schedule(record, admitted, origin, done, kept)
+            return
+        unknown = {each.address.domain_ascii for each in admitted.deliveries} - set(self._sites_known(admitted))
+        if unknown:
+            self._run(self._compose_after_lookup(unknown, record, admitted, origin, done, kept))
+        else:
+            self._compose(record, admitted, origin, done, kept)
+
+    def _judge_key(self, event: SendEvent, record: Taken, now: float) -> tuple[bytes, Seen] | None:
+        """What to remember of the event's idempotency key; raises :class:`Refused` for a repeat."""
+        if event.idempotency_key is None:
+            return None
+        key = seen_key(event.tenant_id, event.idempotency_key)
+        digest = body_digest(record.value or b"")
+        judgement, earlier = self._seen[record.partition].judge(key, event.message_id, digest, now)
+        if judgement == "repeat":
+            raise Refused("idempotency_key", f"repeats {earlier}, which had the same body", "duplicate")
+        if judgement == "conflict":
+            raise Refused("idempotency_key", f"was used by {earlier} with another body", "idempotency_conflict")
+        return (key, Seen(event.message_id, digest, now)) if judgement == "new" else None
+
+    def _sites_known(self, admitted: Admitted) -> Iterable[str]:
+        for delivery in admitted.deliveries:
+            if self._sites.known(delivery.address.domain_ascii) is not None:
+                yield delivery.address.domain_ascii
+
+    async def _compose_after_lookup(
+        self, domains: set[str], record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]
+    ) -> None:
+        await asyncio.gather(*(self._sites.find(domain) for domain in domains))
+        try:
+            self._compose(record, admitted, origin, done, kept)
+        except Exception as error:
+            log.exception("event.dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
+            self._bury(record, f"{type(error).__name__}: {error}", done)
+
+    def _compose(self, record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]) -> None:
+        now = self._clock.now()
+        time = rfc3339(now)
+        records: list[Record] = []
+        for made in self._composer.compose(admitted, origin, now):
+            if made.mail is None:
+                records.append(self._outcome(made.outcome))
+                continue
+            envelope = made.mail.envelope
+            partition = lane_partition(envelope.lane, self._bus.partitions(READY[envelope.priority]))
+            records.append(ready_record(made.mail, partition, time=time, traceparent=origin.traceparent))
+            records.append(outcome_record(made.outcome, partition))
+        self._publish(done, *records, *kept)
+
+    def _schedule(self, record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]) -> None:
+        now = self._clock.now()
+        until = admitted.send_at or now
+        headers = _published(record, origin)
+        entry = wheel_record(record, headers, until, now, f"{record.topic}:{record.partition}")
+        outcomes = [
+            self._recorder.of_event(
+                admitted.event, delivery.message_id, "scheduled", now,
+                priority=origin.priority, queued_at=origin.published_at, recipient=delivery.address,
+                next_attempt_at=until, trace_id=origin.trace_id,
+            )
+            for delivery in admitted.deliveries
+        ]  # fmt: skip
+        self._publish(done, entry, *kept, *map(self._outcome, outcomes))
+
+    def _refuse(self, event: SendEvent, error: Refused, origin: Origin, done: Done) -> None:
+        now = self._clock.now()
+        refusals = [self._composer.refused(event, each, error, origin, now) for each in message_ids(event)]
+        self._publish(done, *map(self._outcome, refusals))
+
+    def _undecodable(self, record: Taken, error: Undecodable, done: Done) -> None:
+        """An event that can be told apart is rejected by name; bytes that cannot are kept as a dead letter."""
+        message_id, tenant_id = _names(record)
+        if message_id is None:
+            self._bury(record, str(error), done, field=error.field)
+            return
+        outcome = self._recorder.undecodable(
+            message_id, tenant_id, "rejected", self._clock.now(), field=error.field, reason=error.reason
+        )
+        self._publish(done, self._outcome(outcome))
+
+    def _bury(self, record: Taken, reason: str, done: Done, field: str = "value") -> None:
+        message_id, tenant_id = _names(record)
+        where = f"{record.topic}:{record.partition}:{record.offset}"
+        outcome = self._recorder.undecodable(
+            message_id or where, tenant_id, "dead", self._clock.now(), field=field, reason=reason
+        )
+        self._publish(done, dead_record(record, reason), self._outcome(outcome))
+
+    def _outcome(self, outcome: Outcome) -> Record:
+        """An outcome without a lane: any partition will do, the same one for the same mail."""
+        return outcome_record(outcome, lane_partition(f"{outcome.message_id}#0", self._bus.partitions(OUTCOME)))
+
+    def _publish(self, done: Done, *records: Record) -> None:
+        """Publish records in order, and call ``done`` when all are durable."""
+        stored = [self._bus.publish(record) for record in records]
+
+        async def finish() -> None:
+            await asyncio.gather(*stored)
+            done()
+
+        self._run(finish())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fatal(error)
+
+
+def _origin(record: Taken) -> Origin:
+    headers = dict(record.headers)
+    published = headers.get(PUBLISHED_AT, b"")
+    at = int(published) / 1000 if published.isdigit() else record.stored_at
+    return Origin(PRIORITY_OF[record.topic], at, headers.get("traceparent", b"").decode("ascii", "replace") or None)
+
+
+def _published(record: Taken, origin: Origin) -> Headers:
+    """The record's headers, with the time of its publication fixed before it moves."""
+    kept = [pair for pair in record.headers if pair[0] != PUBLISHED_AT]
+    return [*kept, (PUBLISHED_AT, str(round(origin.published_at * 1000)).encode())]
+
+
+def _names(record: Taken) -> tuple[str | None, str]:
+    """The message id and tenant of an event that could not be decoded, as far as they can be made out."""
+    try:
+        body = msgspec.json.decode(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, ""
+    if not isinstance(body, dict):
+        return None, ""
+    message_id, tenant_id = body.get("message_id"), body.get("tenant_id")
+    if not isinstance(message_id, str) or not 0 < len(message_id) <= 128:
+        given = dict(record.headers).get("ce_id", b"").decode("utf-8", "replace")[:128]
+        message_id = given or f"{record.topic}:{record.partition}:{record.offset}"
+    return message_id, tenant_id[:128] if isinstance(tenant_id, str) else ""
+
+
+def _seen_record(key: bytes, seen: Seen, partition: int) -> Record:
+    return Record(IDEMPOTENCY, encode_seen(seen), key, [], partition)

@@ -1,0 +1,97 @@
+"""The deliver service: ``mail.ready.*`` in, mail to the receiving sites and outcomes out."""
+
+from __future__ import annotations
+
+import random
+
+from sluice.deliver.books import Books
+from sluice.deliver.checkpoints import Checkpoints
+from sluice.deliver.handler import DeliverHandler
+from sluice.deliver.paths import Egress, Paths
+from sluice.deliver.senders import Senders
+from sluice.deliver.step import Attempts
+from sluice.domain.topics import OUTCOME, READY
+from sluice.ports.health import Health
+from sluice.runtime import wiring
+from sluice.runtime.config import Settings
+from sluice.runtime.stall import stalled
+from sluice.runtime.tasks import Tasks
+
+GROUP = "sluice-deliver"
+
+
+class DeliverService:
+    """See :class:`sluice.runtime.lifecycle.Service`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks = Tasks()
+        self._bus = wiring.bus(settings)
+        self._resolver = wiring.resolver(settings)
+        clock = wiring.SystemClock()
+        rules = wiring.rules(settings)
+        egress = Egress(
+            settings.source_address or "default",
+            settings.ehlo_name,
+            settings.source_address,
+            dict(wiring.egress_secrets(settings)),
+        )
+        books = Books(self._bus, wiring.recorder(settings), self._tasks.fail)
+        attempts = Attempts(books, clock, rules, egress.name, random.random)
+        paths = Paths(wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings))
+        self._senders = Senders(
+            wiring.mailer(), paths, attempts, clock, budget=settings.connections, patience=settings.patience_s
+        )
+        self._handler = DeliverHandler(
+            books=books,
+            attempts=attempts,
+            senders=self._senders,
+            paths=paths,
+            ledger_log=wiring.ledger_log(settings),
+            rules=rules,
+            clock=clock,
+            partitions=lambda: self._bus.partitions(OUTCOME),
+            patience=settings.patience_s,
+        )
+        self._intake = wiring.intake(settings, GROUP, tuple(READY.values()), self._handler)
+        self._checkpoints = Checkpoints(
+            self._intake, self._bus, clock, lambda: self._intake.partitions, self._handler.started
+        )
+
+    @property
+    def health(self) -> Health:
+        """A mail under way may take as long as its site does; anything else must move."""
+        waiting = self._intake.unfinished - len(self._senders.attempting)
+        reason = stalled(waiting, self._intake.moved_at, self._settings.stall_s)
+        facts = {
+            "unfinished": float(self._intake.unfinished),
+            "connections": float(self._senders.connections),
+            "partitions": float(len(self._intake.partitions)),
+        }
+        return Health(not reason, self._intake.joined.is_set(), reason, facts)
+
+    async def start(self) -> None:
+        """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""
+        for topic in (*READY.values(), OUTCOME):
+            self._bus.partitions(topic)
+        self._tasks.run(self._handler.sweep_forever(), "sweep")
+        await self._intake.start()
+        self._tasks.run(self._checkpoints.write_forever(), "checkpoints")
+        self._tasks.watch(lambda: self._intake.crashed)
+
+    async def failed(self) -> BaseException:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        return await self._tasks.failed()
+
+    async def stop(self) -> None:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        await self._intake.stop()
+        await self._tasks.stop()
+        await self._senders.close()
+        await self._resolver.close()
+        await self._bus.close()
+
+
+async def open_deliver(settings: Settings) -> DeliverService:
+    """Build the service; raises :class:`sluice.domain.errors.RuleError` for what is set wrong."""
+    return DeliverService(settings)

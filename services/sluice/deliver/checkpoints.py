@@ -1,0 +1,51 @@
+"""Writes down, every few seconds, what is finished beyond the commit and what is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
+from sluice.domain.topics import OUTCOME
+from sluice.ports.bus import Bus, Record
+from sluice.ports.clock import Clock
+from sluice.ports.intake import Intake
+
+INTERVAL = 2.0
+_NOTHING = Checkpoint({}, [])
+
+
+class Checkpoints:
+    """One checkpoint per owned partition and interval, as long as it says something or has changed."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        bus: Bus,
+        clock: Clock,
+        partitions: Callable[[], set[int]],
+        started: Callable[[int], list[tuple[str, int]]],
+    ) -> None:
+        self._intake = intake
+        self._bus = bus
+        self._clock = clock
+        self._partitions = partitions
+        self._started = started
+        self._last: dict[int, Checkpoint] = {}
+
+    async def write_forever(self) -> None:
+        """Write until cancelled. Raises :class:`sluice.ports.bus.NotStored` when the log takes nothing any more."""
+        while True:
+            await self._clock.sleep(INTERVAL)
+            await self.write()
+
+    async def write(self) -> None:
+        """One round."""
+        owned = self._partitions()
+        self._last = {number: last for number, last in self._last.items() if number in owned}
+        for number in sorted(owned):
+            checkpoint = Checkpoint(self._intake.finished_beyond(number), self._started(number))
+            if checkpoint == _NOTHING and self._last.get(number, _NOTHING) == _NOTHING:
+                continue
+            self._last[number] = checkpoint
+            headers = [("ce_type", CHECKPOINT_TYPE.encode())]
+            await self._bus.publish(Record(OUTCOME, encode_checkpoint(checkpoint), None, headers, number))

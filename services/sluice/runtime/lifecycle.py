@@ -1,0 +1,99 @@
+"""From a service's opening to its clean stop: signals, health, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+import uvloop
+
+from sluice.adapters.telemetry.health import HealthServer
+from sluice.adapters.telemetry.logs import set_up_logs
+from sluice.domain.errors import SluiceError
+from sluice.ports.health import Health
+from sluice.runtime.config import Settings, load_settings
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class Service(Protocol):
+    """One of Sluice's services, opened and running."""
+
+    @property
+    def health(self) -> Health:
+        """How it is."""
+        ...
+
+    async def start(self) -> None:
+        """Join and begin; returns when it works."""
+        ...
+
+    async def failed(self) -> BaseException:
+        """Wait until it cannot go on; returns why."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish or hand back what is in hand, within the drain time."""
+        ...
+
+
+Opener = Callable[[Settings], Awaitable[Service]]
+
+
+def run_service(name: str, open_service: Opener) -> int:
+    """Run a service until SIGTERM, SIGINT or its failure; returns the process's exit code."""
+    try:
+        settings = load_settings()
+    except SluiceError as error:
+        print(f"sluice {name}: {error}", file=sys.stderr)  # noqa: T201  logs are not configured yet
+        return EXIT_USAGE
+    set_up_logs(name, settings.node, level=settings.log_level, form=settings.log_format)
+    return uvloop.run(_serve(name, settings, open_service))
+
+
+async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        service = await open_service(settings)
+    except SluiceError as error:
+        log.error("service.not_opened", error=str(error))
+        return EXIT_USAGE
+    server = HealthServer(lambda: service.health, settings.health_host, settings.health_port)
+    if settings.health_port:
+        await server.start()
+    code = EXIT_OK
+    try:
+        starting = asyncio.ensure_future(service.start())
+        stopping = asyncio.ensure_future(stop.wait())
+        failing = asyncio.ensure_future(service.failed())
+        await asyncio.wait({starting, stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and not starting.exception():
+            log.info("service.started", port=server.port)
+            await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+        failure = starting.exception() if starting.done() else None
+        if failure is None and failing.done():
+            failure = failing.result()
+        if failure is not None:
+            log.error("service.failed", error=repr(failure))
+            code = EXIT_FAILED
+        for task in (starting, stopping, failing):
+            task.cancel()
+        log.info("service.stopping")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(service.stop(), settings.drain_s + 5)
+    finally:
+        await server.stop()
+    log.info("service.stopped", code=code)
+    return code

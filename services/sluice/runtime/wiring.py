@@ -1,0 +1,169 @@
+"""The only place that builds adapters: from settings to what the services need."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sluice.adapters.dkim.signer import DkimSigner
+from sluice.adapters.dns.resolver import DnsResolver
+from sluice.adapters.jinja.renderer import JinjaRenderer
+from sluice.adapters.kafka.app import FaustOptions, faust_app
+from sluice.adapters.kafka.follower import KafkaFollower
+from sluice.adapters.kafka.intake import Bounds, FaustIntake
+from sluice.adapters.kafka.ledger_log import KafkaLedgerLog
+from sluice.adapters.kafka.producer import KafkaBus
+from sluice.adapters.kafka.reference import KafkaReference
+from sluice.adapters.kafka.seen_log import KafkaSeenLog
+from sluice.adapters.kafka.topics import TopicAdmin
+from sluice.adapters.rules.loader import load_rules
+from sluice.adapters.smtp.mailer import SmtpMailer
+from sluice.adapters.system.clock import SystemClock
+from sluice.domain.admission import DAY, Limits
+from sluice.domain.catalogue import Catalogue
+from sluice.domain.conclusion import Recorder
+from sluice.domain.errors import RuleError
+from sluice.domain.routing import RelayRoute, RouteTable
+from sluice.domain.rules import Rules
+from sluice.domain.topics import Layout
+from sluice.ports.intake import Handler
+from sluice.runtime.config import Settings
+
+__all__ = ["SystemClock"]
+
+
+def kafka_options(settings: Settings) -> dict[str, Any]:
+    """librdkafka's options for reaching the cluster."""
+    options: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "client.id": f"sluice-{settings.node}",
+        "security.protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_sasl_mechanism:
+        options["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl.username"] = settings.kafka_sasl_username
+        options["sasl.password"] = _reveal(settings.kafka_sasl_password)
+    if settings.kafka_ssl_cafile:
+        options["ssl.ca.location"] = str(settings.kafka_ssl_cafile)
+    return options
+
+
+def _reveal(secret: Any) -> str:
+    return str(secret.get_secret_value()) if secret is not None else ""
+
+
+def bus(settings: Settings) -> KafkaBus:
+    """A producer; needs a running event loop."""
+    return KafkaBus(kafka_options(settings))
+
+
+def intake(settings: Settings, group: str, topics: tuple[str, ...], handler: Handler) -> FaustIntake:
+    """Faust agents that feed ``handler`` as a member of ``group``."""
+    options = FaustOptions(
+        group=group,
+        bootstrap=settings.kafka_bootstrap,
+        client_id=f"sluice-{settings.node}-{os.getpid()}",
+        instance_id=settings.kafka_instance_id,
+        session_timeout_s=settings.kafka_session_timeout_s,
+        security_protocol=settings.kafka_security_protocol,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_username=settings.kafka_sasl_username,
+        sasl_password=_reveal(settings.kafka_sasl_password) or None,
+        ssl_cafile=str(settings.kafka_ssl_cafile) if settings.kafka_ssl_cafile else None,
+    )
+    return FaustIntake(faust_app(options), topics, handler, Bounds(), drain_s=settings.drain_s)
+
+
+def follower(settings: Settings, group: str, topics: tuple[str, ...]) -> KafkaFollower:
+    """A plain group member."""
+    return KafkaFollower(kafka_options(settings), group, topics)
+
+
+def ledger_log(settings: Settings) -> KafkaLedgerLog:
+    """The ledger's reader."""
+    return KafkaLedgerLog(kafka_options(settings))
+
+
+def seen_log(settings: Settings) -> KafkaSeenLog:
+    """The idempotency keys' reader."""
+    window = settings.idempotency_hours * 3600
+    return KafkaSeenLog(kafka_options(settings), window=window, limit=settings.idempotency_keys)
+
+
+def reference(settings: Settings) -> tuple[Catalogue, KafkaReference]:
+    """Reference data, and what keeps it up to date."""
+    catalogue = Catalogue()
+    return catalogue, KafkaReference(kafka_options(settings), catalogue)
+
+
+def topic_admin(settings: Settings) -> TopicAdmin:
+    """Creates and compares topics."""
+    return TopicAdmin(kafka_options(settings), settings.kafka_replication)
+
+
+def layout(settings: Settings) -> Layout:
+    """The topics' layout as set."""
+    return Layout(
+        send_partitions=settings.kafka_send_partitions,
+        lane_partitions=settings.kafka_lane_partitions,
+        wheel_partitions=settings.kafka_wheel_partitions,
+    )
+
+
+def rules(settings: Settings) -> Rules:
+    """Sites, bounces and retries; raises :class:`RuleError` with everything wrong in the files."""
+    return load_rules(settings.rules_dir)
+
+
+def routes(settings: Settings) -> RouteTable:
+    """Where domains go; raises :class:`RuleError`."""
+    table = RouteTable.parse(settings.routes)
+    secrets = egress_secrets(settings)
+    wanted = {route.password_ref for route in table.routes.values() if isinstance(route, RelayRoute)}
+    if missing := wanted - set(secrets):
+        raise RuleError(f"SLUICE_ROUTES: no password is set for {', '.join(sorted(missing))}")
+    return table
+
+
+def egress_secrets(settings: Settings) -> Mapping[str, str]:
+    """Passwords by the name that a route's ``password_ref`` gives; there is one, ``relay``."""
+    return {"relay": _reveal(settings.relay_password)} if settings.relay_password else {}
+
+
+def own_names(settings: Settings) -> frozenset[str]:
+    """Names under which this machine may appear in MX records."""
+    return frozenset({settings.ehlo_name.lower(), socket.getfqdn().lower()})
+
+
+def resolver(settings: Settings) -> DnsResolver:
+    """DNS; needs a running event loop."""
+    servers = [server.strip() for server in settings.dns_servers.split(",") if server.strip()]
+    return DnsResolver(servers)
+
+
+def mailer() -> SmtpMailer:
+    """SMTP."""
+    return SmtpMailer()
+
+
+def renderer() -> JinjaRenderer:
+    """Templates."""
+    return JinjaRenderer()
+
+
+def signer(settings: Settings) -> DkimSigner:
+    """DKIM, with keys from the configured folder."""
+    return DkimSigner(settings.dkim_keys_dir or Path("/nonexistent"))
+
+
+def recorder(settings: Settings) -> Recorder:
+    """Builds outcomes in this process's name."""
+    return Recorder(settings.node, settings.hash_key.get_secret_value().encode())
+
+
+def limits(settings: Settings) -> Limits:
+    """What send events may ask for."""
+    return Limits(max_bytes=settings.max_message_bytes, max_schedule=settings.max_schedule_days * DAY)

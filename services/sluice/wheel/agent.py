@@ -1,0 +1,59 @@
+"""The wheel service: ``mail.wheel.*`` in, and back to where each record came from when it is due."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sluice.domain.topics import WHEEL
+from sluice.ports.health import Health
+from sluice.runtime import wiring
+from sluice.runtime.config import Settings
+from sluice.runtime.tasks import Tasks
+from sluice.wheel.turner import WheelTurner
+
+GROUP = "sluice-wheel"
+
+
+class WheelService:
+    """See :class:`sluice.runtime.lifecycle.Service`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks = Tasks()
+        self._bus = wiring.bus(settings)
+        follower = wiring.follower(settings, GROUP, tuple(WHEEL.values()))
+        self._turner = WheelTurner(follower, self._bus, wiring.SystemClock())
+
+    @property
+    def health(self) -> Health:
+        """Alive while the wheel turns."""
+        still = time.monotonic() - self._turner.turned_at
+        reason = f"the wheel has not turned for {still:.0f} s" if still > self._settings.stall_s else ""
+        return Health(not reason, self._turner.turns > 0, reason, {"resting": float(self._turner.resting)})
+
+    async def start(self) -> None:
+        """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""
+        for topic in WHEEL.values():
+            self._bus.partitions(topic)
+        self._running = asyncio.create_task(self._turner.run(), name="wheel")
+        self._running.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._tasks.fail(error)
+
+    async def failed(self) -> BaseException:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        return await self._tasks.failed()
+
+    async def stop(self) -> None:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        self._turner.stop()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self._bus.close()
+
+
+async def open_wheel(settings: Settings) -> WheelService:
+    """Build the service."""
+    return WheelService(settings)
