@@ -37,11 +37,14 @@ def read_range(consumer: Consumer, topic: str, partition: int, first: int, end: 
     if first >= end:
         return
     consumer.assign([TopicPartition(topic, partition, first)])
+    following = first
     while True:
-        for message in consumer.consume(BATCH, timeout=0.5):
+        # Asking for no more than there can be: consume() waits until it has as many as it was asked for.
+        for message in consumer.consume(min(BATCH, max(1, end - following)), timeout=0.2):
             if (error := message.error()) is not None:
                 raise KafkaException(error)
-            if (message.offset() or 0) < end:
+            following = (message.offset() or 0) + 1
+            if following <= end:
                 yield message
         # The position, not the last offset seen: compaction leaves no record at the end of some ranges.
         position = consumer.position([TopicPartition(topic, partition)])[0].offset
