@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -140,12 +141,22 @@ def _multiline(code: int, lines: list[str]) -> bytes:
 
 
 class ScriptedServer:
-    """Listens on a free port of 127.0.0.1. Connections use ``scripts`` in turn; the last one stays."""
+    """Listens on a free port of 127.0.0.1. Connections use ``scripts`` in turn; the last one stays.
 
-    def __init__(self, *scripts: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    ``receive_buffer`` (octets) makes the system hold back a client early.
+    """
+
+    def __init__(
+        self,
+        *scripts: Script,
+        context: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        receive_buffer: int | None = None,
+    ) -> None:
         self._scripts = list(scripts)
         self._context = context
         self._host = host
+        self._receive_buffer = receive_buffer
         self.peers: list[Peer] = []
         self.failures: list[BaseException] = []
         self.port = 0
@@ -169,10 +180,16 @@ class ScriptedServer:
             writer.close()
 
     async def __aenter__(self) -> ScriptedServer:
-        self._server = await asyncio.start_server(
-            self._serve, self._host, 0, ssl=self._context, limit=1 << 20, reuse_address=True
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        listening = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        if self._receive_buffer is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        try:
+            listening.bind((self._host, 0))
+        except OSError:
+            listening.close()
+            raise
+        self._server = await asyncio.start_server(self._serve, sock=listening, ssl=self._context, limit=1 << 20)
+        self.port = listening.getsockname()[1]
         return self
 
     async def __aexit__(self, *exc: object) -> None:
