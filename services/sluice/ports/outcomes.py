@@ -7,16 +7,8 @@ from typing import Protocol
 
 import msgspec
 
-from sluice.domain.mail import Headers
 from sluice.domain.outcome import Outcome
-
-
-class LogRecord(msgspec.Struct, frozen=True, gc=False):
-    """One record as it stands in the log."""
-
-    offset: int
-    value: bytes | None
-    headers: Headers = []
+from sluice.ports.intake import Taken
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
@@ -25,7 +17,7 @@ class Slice(msgspec.Struct, frozen=True, gc=False):
     partition: int
     first: int
     last: int
-    records: Sequence[LogRecord]
+    records: Sequence[Taken]
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""ClickHouse: connection, schema, storing outcomes, and reading them back."""

@@ -1,0 +1,1 @@
+"""record: keeps every outcome in ClickHouse, exactly once."""
