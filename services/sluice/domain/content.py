@@ -14,7 +14,7 @@ from sluice.domain.mime import Field, Part, attachment_part, body_entity, messag
 from sluice.domain.plaintext import plain_text
 from sluice.domain.unsubscribe import unsubscribe_fields
 
-MAX_READ_OUT = 1024 * 1024
+MAX_READ_OUT = 256 * 1024
 """Characters of HTML up to which a missing text part is made; what is larger goes without."""
 
 

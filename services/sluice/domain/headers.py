@@ -217,7 +217,7 @@ def _octet_pieces(text: str, room: int) -> list[bytes]:
 
 def parameter(name: str, value: str) -> str:
     """``; name=value`` folded onto a line of its own, as RFC 2231 continuations when it is long or not ASCII."""
-    if value.isascii() and len(value) <= 60:
+    if value.isascii() and len(value) <= 60 and "  " not in value and value == value.strip():
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f';\r\n {name}="{escaped}"'
     pieces = [""]

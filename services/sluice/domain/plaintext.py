@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from html import unescape
 
+SOFT = "\x0b"
+"""A line break if there is none beside it."""
+
 _tag_name = re.compile(r"/?[a-zA-Z][a-zA-Z0-9]*")
 _href = re.compile(r"""\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""", re.IGNORECASE)
 _space = re.compile(r"[ \t\r\n\f]+")
-_breaks = re.compile(r"\n{3,}")
-_edges = re.compile(r" ?\n ?")
+_breaks = re.compile(r" ?[\n\x0b][ \n\x0b]*")
 _space_runs = re.compile(r" {2,}")
 
 _silent = frozenset(("head", "script", "style", "title", "template", "noscript", "svg"))
@@ -51,6 +53,11 @@ def plain_text(html: str) -> str:
 
     Never raises; what is not HTML comes out as the text it is. Ends with one newline, or is empty.
     """
+    return tidy(read_out(html))
+
+
+def read_out(html: str) -> str:
+    """The text before :func:`tidy`, which may still be a template; :data:`SOFT` stands where a block begins or ends."""
     out: list[str] = []
     link: list[tuple[str, int]] = []
     silent: str | None = None
@@ -86,7 +93,7 @@ def plain_text(html: str) -> str:
             continue
         _mark(name, tag, out, link)
         out.append(_words(text))
-    return tidy("".join(out))
+    return "".join(out)
 
 
 def _words(text: str) -> str:
@@ -99,7 +106,7 @@ def _mark(name: str, tag: str, out: list[str], link: list[tuple[str, int]]) -> N
     if bare in _paragraph:
         out.append("\n\n")
     elif bare in _line:
-        out.append("\n- " if name == "li" else "\n")
+        out.append("\n" if bare == "br" else f"{SOFT}- " if name == "li" else SOFT)
     elif name in _cell:
         out.append(" ")
     elif name == "a":
@@ -114,8 +121,10 @@ def _mark(name: str, tag: str, out: list[str], link: list[tuple[str, int]]) -> N
 
 
 def tidy(text: str) -> str:
-    """Plain text without runs of spaces and of empty lines; ends with one newline, or is empty."""
-    text = _space_runs.sub(" ", text)
-    text = _edges.sub("\n", text)
-    text = _breaks.sub("\n\n", text).strip()
+    """Plain text without runs of spaces, soft breaks and empty lines; ends with one newline, or is empty."""
+    text = _breaks.sub(_break, _space_runs.sub(" ", text)).strip()
     return text + "\n" if text else ""
+
+
+def _break(match: re.Match[str]) -> str:
+    return "\n\n" if match[0].count("\n") > 1 else "\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from sluice.domain.plaintext import plain_text
+from sluice.domain.plaintext import read_out
 
 _tag = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _mark = re.compile("\ue000([0-9]+)\ue001")
@@ -31,7 +31,7 @@ def text_source(html: str) -> str | None:
         tags.append(match[0])
         return f"\ue000{len(tags) - 1}\ue001"
 
-    text = plain_text(_tag.sub(mark, html))
+    text = read_out(_tag.sub(mark, html))
     if _syntax.search(text):
         return None
     kept = [int(match[1]) for match in _mark.finditer(text)]
