@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from sluice.adapters.dkim.signer import DkimSigner
 from sluice.adapters.dns.resolver import DnsResolver
@@ -31,28 +30,9 @@ from sluice.domain.rules import Rules
 from sluice.domain.topics import Layout
 from sluice.ports.intake import Handler
 from sluice.runtime.config import Settings
+from sluice.runtime.kafka_options import kafka_options, reveal
 
-__all__ = ["SystemClock"]
-
-
-def kafka_options(settings: Settings) -> dict[str, Any]:
-    """librdkafka's options for reaching the cluster."""
-    options: dict[str, Any] = {
-        "bootstrap.servers": settings.kafka_bootstrap,
-        "client.id": f"sluice-{settings.node}",
-        "security.protocol": settings.kafka_security_protocol,
-    }
-    if settings.kafka_sasl_mechanism:
-        options["sasl.mechanism"] = settings.kafka_sasl_mechanism
-        options["sasl.username"] = settings.kafka_sasl_username
-        options["sasl.password"] = _reveal(settings.kafka_sasl_password)
-    if settings.kafka_ssl_cafile:
-        options["ssl.ca.location"] = str(settings.kafka_ssl_cafile)
-    return options
-
-
-def _reveal(secret: Any) -> str:
-    return str(secret.get_secret_value()) if secret is not None else ""
+__all__ = ["SystemClock", "kafka_options"]
 
 
 def bus(settings: Settings) -> KafkaBus:
@@ -71,7 +51,7 @@ def intake(settings: Settings, group: str, topics: tuple[str, ...], handler: Han
         security_protocol=settings.kafka_security_protocol,
         sasl_mechanism=settings.kafka_sasl_mechanism,
         sasl_username=settings.kafka_sasl_username,
-        sasl_password=_reveal(settings.kafka_sasl_password) or None,
+        sasl_password=reveal(settings.kafka_sasl_password) or None,
         ssl_cafile=str(settings.kafka_ssl_cafile) if settings.kafka_ssl_cafile else None,
     )
     return FaustIntake(faust_app(options), topics, handler, Bounds(), drain_s=settings.drain_s)
@@ -130,7 +110,7 @@ def routes(settings: Settings) -> RouteTable:
 
 def egress_secrets(settings: Settings) -> Mapping[str, str]:
     """Passwords by the name that a route's ``password_ref`` gives; there is one, ``relay``."""
-    return {"relay": _reveal(settings.relay_password)} if settings.relay_password else {}
+    return {"relay": reveal(settings.relay_password)} if settings.relay_password else {}
 
 
 def own_names(settings: Settings) -> frozenset[str]:
