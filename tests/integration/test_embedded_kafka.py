@@ -1,5 +1,6 @@
 """The embedded Kafka: real broker, real clients."""
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sluice.adapters.embedded import jars
 from sluice.adapters.embedded.kafka import LARGEST_RECORD, EmbeddedKafka, KafkaNotReady
 from sluice.adapters.embedded.ports import PortTaken, free_port
+from sluice.runtime.child import Child
+from sluice.runtime.supervisor import Supervisor
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +112,17 @@ def test_records_and_offsets_survive_a_stop_a_crash_and_other_ports(tmp_path: Pa
         consumer = Consumer({"bootstrap.servers": third.bootstrap, "group.id": "reader"})
         assert consumer.committed([TopicPartition("kept", 0)], timeout=10)[0].offset >= 1
         consumer.close()
+
+
+async def test_it_runs_under_the_supervisor_with_its_log_in_the_log_folder(tmp_path: Path) -> None:
+    kafka = EmbeddedKafka.on_free_ports(tmp_path / "kafka")
+    await asyncio.to_thread(kafka.prepare)
+    child = Child(name="kafka", command=kafka.command(), ready=kafka.is_ready, stop_timeout=20)
+    async with Supervisor([child], data=tmp_path) as supervisor:
+        await asyncio.to_thread(create_topic, kafka, "supervised")
+    # Java answers SIGTERM with an orderly end and 128 + 15.
+    assert [status.last_exit for status in supervisor.status()] == ["status 143"]
+    assert "Kafka Server started" in (tmp_path / "logs" / "kafka.log").read_text()
 
 
 def test_processes_that_prepare_one_folder_at_once_agree(tmp_path: Path) -> None:
