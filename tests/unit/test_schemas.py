@@ -1,6 +1,6 @@
 """The committed contract is what the types say, and means the same to a validator as to the decoders.
 
-Where the two differ: a schema cannot refuse ``1.0`` where an integer is asked for, and it takes moments only as RFC 3339
+Where the two differ: a schema cannot refuse ``1.0`` where an integer is asked for. It takes moments only as RFC 3339
 spells them, from 1970 to 2999, while the decoders also read a blank for the ``T`` and an offset without a colon, and
 those of outcomes and reference data any year.
 """
