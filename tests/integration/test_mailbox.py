@@ -244,6 +244,14 @@ async def test_stopping_closes_idle_and_hanging_connections(tmp_path: Path) -> N
     idle.close()
 
 
+async def test_a_mail_that_cannot_be_written_is_left_with_the_client(server: MailboxServer) -> None:
+    """A file where the site's folder should be stands for a full or broken disk."""
+    (server.mailbox.folder / "x.example").write_text("in the way")
+    assert await send(server, "ann@x.example") == "451"
+    assert (await send(server, "ann@y.example")).startswith("2.0.0")
+    assert [mail.rcpt_to for mail in server.mailbox.received()] == [["ann@y.example"]]
+
+
 async def test_a_taken_port_is_named(server: MailboxServer, tmp_path: Path) -> None:
     with pytest.raises(PortTaken, match=str(server.port)):
         await MailboxServer(tmp_path / "other", port=server.port).start()

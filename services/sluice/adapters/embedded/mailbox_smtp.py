@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import ssl
@@ -11,10 +10,13 @@ import time
 from typing import Any
 
 import msgspec
+import structlog
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from sluice.adapters.embedded.mailbox_behaviour import Behaviour, Behaviours
 from sluice.adapters.embedded.mailbox_store import Received, Store, message_id
+
+log = structlog.get_logger(__name__)
 
 LARGEST_MAIL = 40 * 1024 * 1024
 ADDRESS = re.compile(r'\s*<([^<>\s"@]+@[^<>\s"@]+)>\s*(.*)', re.DOTALL)
@@ -171,7 +173,7 @@ class Conversation(SMTP):
             reply = f"552 5.3.4 Larger than {LARGEST_MAIL} bytes"
         else:
             reply = await self._conclude(envelope, content, dot_ns)
-        self._set_post_data_state()
+        self.envelope = self._create_envelope()
         await self.push(reply)
 
     async def _conclude(self, envelope: Envelope, content: bytes, dot_ns: int) -> str:
@@ -222,9 +224,8 @@ class Conversation(SMTP):
 
     async def handle_exception(self, error: Exception) -> str:
         """The store failed (disk full, say): the client keeps the mail."""
-        logging.getLogger(__name__).error("mailbox: %s", type(error).__name__)
-        with contextlib.suppress(AttributeError):
-            self._set_post_data_state()
+        log.error("mail not kept", error=type(error).__name__)
+        self.envelope = self._create_envelope()
         return f"451 4.3.0 {type(error).__name__}"
 
 
