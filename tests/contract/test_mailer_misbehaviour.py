@@ -65,7 +65,7 @@ async def endless_lines(peer: Peer) -> None:
 
 async def endless_line(peer: Peer) -> None:
     while True:
-        await peer.say(b"2" * 10_000)
+        await peer.say(b"2" * 20_000)
 
 
 async def cut(peer: Peer) -> None:
@@ -78,7 +78,7 @@ async def cut_inside_a_reply(peer: Peer) -> None:
 
 
 GARBAGE: dict[str, bytes | Script] = {
-    "a line of 10 kB": b"250 " + b"x" * 10_000 + b"\r\n",
+    "a line of 20 kB": b"250 " + b"x" * 20_000 + b"\r\n",
     "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "binary": bytes(range(256)) + b"\r\n",
     "an empty line": b"\r\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from sluice.deliver.books import Books
@@ -16,10 +17,10 @@ from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Way
 from sluice.domain.errors import Undecodable
 from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
-from sluice.domain.mail import Mail, read_mail
+from sluice.domain.mail import Mail, read_mail, with_envelope, with_progress
 from sluice.domain.outcome import Outcome
 from sluice.domain.rules import Rules
-from sluice.domain.site import lane_number, lane_partition
+from sluice.domain.site import lane_for, lane_number, lane_partition
 from sluice.domain.smtp import Broken
 from sluice.domain.window import Range
 from sluice.ports.bus import Record
@@ -127,6 +128,8 @@ class DeliverHandler:
             self._enqueue(item, path)
 
     def _enqueue(self, item: Item, path: Path | Broken) -> None:
+        if isinstance(path, Path) and self._moved(item, path):
+            return
         lane = self._lane(item.mail)
         now = self._clock.now()
         if isinstance(path, Broken):
@@ -139,6 +142,27 @@ class DeliverHandler:
             self._attempts.throttled(item, wait.until, wait.reason)
         else:
             self._senders.offer(lane, path, item)
+
+    def _moved(self, item: Item, path: Path) -> bool:
+        """Whether the mail belongs to another lane by now, and went there.
+
+        The domain's hosts changed, compose could not look them up, or the rules have fewer lanes for the site: a mail
+        in the wrong lane would be sent beside the site's limits.
+        """
+        envelope = item.mail.envelope
+        site = self._rules.sites.site_for(envelope.domain, [host for _, host in path.hosts] or None)
+        lane = lane_for(site, envelope.message_id)
+        if lane == envelope.lane:
+            return False
+        log.info("mail.moved", lane=envelope.lane, to=lane)
+        # A round of its own: in the same partition it would be taken for a repeat of this record.
+        progress = msgspec.structs.replace(item.mail.progress, round=item.mail.progress.round + 1)
+        headers = with_progress(item.record.headers, progress)
+        headers = with_envelope(headers, msgspec.structs.replace(envelope, site=site.name, lane=lane))
+        home = lane_partition(lane, self._partitions())
+        record = Record(item.record.topic, item.record.value, item.record.key, headers, home)
+        self._books.hand_over(item.done, record)
+        return True
 
     def _lane(self, mail: Mail) -> Lane:
         name = mail.envelope.lane

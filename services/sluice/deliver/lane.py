@@ -34,7 +34,8 @@ class Flow:
     def __init__(self, key: str) -> None:
         self.key = key
         self.queues: tuple[deque[Item], ...] = tuple(deque() for _ in PRIORITIES)
-        self.senders = 0
+        self.idle = 0
+        """Sender agents that hold an open connection and wait for mail."""
         self.arrived = asyncio.Event()
         self._turns = _CHOOSER.start()
 
@@ -50,6 +51,10 @@ class Flow:
         """The mail whose turn it is, None when there is none."""
         self._turns, rank = _CHOOSER.choose(self._turns, [bool(queue) for queue in self.queues])
         return None if rank is None else self.queues[rank].popleft()
+
+    def unpop(self, item: Item) -> None:
+        """Put a mail back where it was taken from."""
+        self.queues[_RANK[item.mail.envelope.priority]].appendleft(item)
 
     def drop(self, items: set[Item]) -> None:
         """Forget mails without a trace: their records are handed back."""

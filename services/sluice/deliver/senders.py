@@ -35,6 +35,7 @@ class Senders:
         self._patience = patience
         self._hungry: deque[tuple[Lane, Flow, Path]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
         self.attempting: set[Item] = set()
         """Mails whose attempt is under way."""
 
@@ -50,13 +51,12 @@ class Senders:
         self._staff(lane, flow, path)
 
     def _staff(self, lane: Lane, flow: Flow, path: Path) -> None:
-        if not len(flow) or lane.senders >= lane.share.connections or flow.senders >= len(flow) + 1:
+        if self._closing or len(flow) <= flow.idle or lane.senders >= lane.share.connections:
             return
         if len(self._tasks) >= self._budget:
             self._hungry.append((lane, flow, path))
             return
         lane.senders += 1
-        flow.senders += 1
         task = asyncio.create_task(self._run(lane, flow, path), name=f"sender-{lane.name}")
         self._tasks.add(task)
         task.add_done_callback(self._left)
@@ -92,20 +92,21 @@ class Senders:
                         return
                     connection = answer
                 used += 1
-                await self._attempt(item, connection, lane)
+                if not await self._attempt(item, connection, lane, fresh=used == 1):
+                    flow.unpop(item)
         finally:
             lane.senders -= 1
-            flow.senders -= 1
             self._staff(lane, flow, path)
             if connection is not None:
                 await connection.quit()
 
-    async def _attempt(self, item: Item, connection: Connection, lane: Lane) -> None:
+    async def _attempt(self, item: Item, connection: Connection, lane: Lane, *, fresh: bool) -> bool:
         self.attempting.add(item)
         try:
-            await self._attempts.make(item, connection, lane)
+            return await self._attempts.make(item, connection, lane, fresh=fresh)
         except HandedBackError:
             log.info("attempt.handed_back", lane=lane.name)
+            return True
         finally:
             self.attempting.discard(item)
 
@@ -116,10 +117,13 @@ class Senders:
         if not connected or self._hungry:
             return False
         flow.arrived.clear()
+        flow.idle += 1
         try:
             await asyncio.wait_for(flow.arrived.wait(), lane.site.idle)
         except TimeoutError:
             return bool(len(flow))
+        finally:
+            flow.idle -= 1
         return True
 
     async def _dial(self, lane: Lane, path: Path, item: Item) -> Connection | Replied | Broken:
@@ -160,6 +164,7 @@ class Senders:
 
     async def close(self) -> None:
         """End every agent; attempts still under way are cut off."""
+        self._closing = True
         for task in set(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -13,7 +13,7 @@ from sluice.domain.conclusion import Way
 from sluice.domain.outcome import Outcome, OutcomeType
 from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
-from sluice.domain.smtp import Result, Unknown
+from sluice.domain.smtp import Broken, Replied, Result, Unknown
 from sluice.ports.bus import Record
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Connection, Transaction
@@ -34,8 +34,12 @@ class Attempts:
         self._egress = egress
         self._spread = spread
 
-    async def make(self, item: Item, connection: Connection, lane: Lane) -> None:
-        """Hand one mail to the site; write down that it is tried before the site can have it."""
+    async def make(self, item: Item, connection: Connection, lane: Lane, *, fresh: bool) -> bool:
+        """Hand one mail to the site; write down that it is tried before the site can have it.
+
+        False, with the attempt not counted, when a connection that is not ``fresh`` turned out to be closed by then:
+        servers end idle connections as they like, which says nothing about the mail.
+        """
         envelope = item.mail.envelope
         started = self._clock.now()
         item.waits = item.waits_at(started)
@@ -59,7 +63,11 @@ class Attempts:
             result = await connection.send(transaction, before_data=before_data)
         finally:
             lane.end(item, self._clock.now())
+        if not fresh and _closed_while_idle(result):
+            item.attempts -= 1
+            return False
         self.conclude(item, result, lane, way, started)
+        return True
 
     def conclude(self, item: Item, result: Result, lane: Lane, way: Way, started: float) -> None:
         """Decide what a result means for the mail and its lane, and write it down."""
@@ -174,3 +182,9 @@ class Attempts:
             next_attempt_at=due,
         )  # fmt: skip
         self._books.put_off(item, due, reason, outcome, now)
+
+
+def _closed_while_idle(result: Result) -> bool:
+    if isinstance(result, Broken):
+        return result.phase == "mail" and result.reason == "disconnected"
+    return isinstance(result, Replied) and result.phase == "mail" and result.code == 421

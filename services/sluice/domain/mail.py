@@ -129,6 +129,11 @@ def with_progress(headers: Iterable[tuple[str, bytes]], progress: Progress) -> H
     return kept
 
 
+def with_envelope(headers: Iterable[tuple[str, bytes]], envelope: Envelope) -> Headers:
+    """The same headers with another envelope."""
+    return [*(pair for pair in headers if pair[0] != ENVELOPE), (ENVELOPE, _encode(envelope))]
+
+
 def read_mail(headers: Iterable[tuple[str, bytes]], content: bytes) -> Mail:
     """Rebuild a mail from a record of ``mail.ready.*``.
 

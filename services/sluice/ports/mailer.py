@@ -21,7 +21,10 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsPolicy = "opportunistic"
     implicit_tls: bool = False
     username: str | None = None
-    password: str | None = msgspec.field(default=None)
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Hop({self.host}:{self.port}, tls={self.tls})"
 
 
 class Timeouts(msgspec.Struct, frozen=True):

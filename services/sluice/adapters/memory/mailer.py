@@ -13,7 +13,7 @@ from sluice.ports.mailer import Hop, Transaction
 TAKEN = Replied("dot", 250, "2.0.0 taken", "2.0.0")
 
 Answer = Result | Callable[[Transaction], Awaitable[Result]]
-"""How a transaction ends; a function may wait first, which makes a slow server."""
+"""How a transaction ends; a function is asked once the content is sent, and may wait: a server slow after the dot."""
 
 _BEFORE_DATA: frozenset[Phase] = frozenset(("rset", "mail", "rcpt"))
 
@@ -59,11 +59,10 @@ class MemoryMailer:
         self.opened.append(connection)
         return connection
 
-    async def conclude(self, hop: Hop, transaction: Transaction) -> Result:
+    def next_answer(self, hop: Hop, transaction: Transaction) -> Answer:
         """What this transaction ends in."""
         answers = self._answers.get(transaction.rcpt_to) or self._answers.get(hop.host) or [TAKEN]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        return await answer(transaction) if callable(answer) else answer
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def keep(self, hop: Hop, transaction: Transaction, result: Result) -> None:
         """Put a mail where its result says that it is."""
@@ -107,9 +106,10 @@ class MemoryConnection:
             return Broken("mail", "disconnected", "the connection ended between two mails")
         self.sent += 1
         try:
-            result = await self._mailer.conclude(self._hop, transaction)
-            if isinstance(result, Unknown) or result.phase not in _BEFORE_DATA:
+            answer = self._mailer.next_answer(self._hop, transaction)
+            if callable(answer) or isinstance(answer, Unknown) or answer.phase not in _BEFORE_DATA:
                 await before_data()
+            result = await answer(transaction) if callable(answer) else answer
         except BaseException:
             self.usable = False
             raise

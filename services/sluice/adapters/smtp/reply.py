@@ -10,7 +10,7 @@ import msgspec
 from sluice.domain.replies import enhanced_status
 from sluice.domain.smtp import Phase, Replied
 
-MAX_LINE = 8_192
+MAX_LINE = 16_384
 """Octets. RFC 5321 section 4.5.3.1.5 allows 512; servers that quote policy or headers send more."""
 MAX_REPLY = 65_536
 """Octets over all lines of one reply."""

@@ -1,0 +1,1 @@
+"""Foreign systems, one folder each; none imports another."""

@@ -1,0 +1,96 @@
+"""What a new owner makes of the records of the one before."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from sluice.domain.ledger import Checkpoint, Entry, Finished, Fresh, InDoubt, Ledger, PutOff
+from sluice.domain.outcome import OutcomeType, Source
+
+TOPIC = "mail.ready.high"
+DUE = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
+
+
+def entry(kind: OutcomeType, offset: int, *, mail: str = "m", round_: int = 0, attempt: int = 1) -> Entry:
+    """An outcome about the record at ``offset``."""
+    due = DUE if kind == "deferred" else None
+    return Entry(kind, mail, Source(TOPIC, 0, offset, round_), attempt, None, due)
+
+
+def test_a_mail_never_seen_is_fresh() -> None:
+    """The ordinary case."""
+    assert Ledger().take("m", 0, (TOPIC, 1)) == Fresh()
+
+
+def test_an_attempt_without_outcome_is_in_doubt() -> None:
+    """Its worker was killed after the dot, or just before: nobody knows."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5, attempt=3))
+    assert ledger.take("m", 0, (TOPIC, 5)) == InDoubt(3)
+
+
+@pytest.mark.parametrize("kind", ["delivered", "bounced", "expired", "held"])
+def test_a_concluded_mail_is_not_tried_again(kind: OutcomeType) -> None:
+    """Killed after the outcome, before the commit."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5))
+    ledger.replay(entry(kind, 5))
+    assert ledger.take("m", 0, (TOPIC, 5)) == Finished("outcome")
+    assert ledger.finished_by_topic() == {TOPIC: [(5, 5)]}
+
+
+def test_a_deferred_mail_is_put_off_again_until_the_same_time() -> None:
+    """Killed between the outcome and the wheel."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5))
+    ledger.replay(entry("deferred", 5))
+    assert ledger.take("m", 0, (TOPIC, 5)) == PutOff(DUE.timestamp(), 1, None)
+
+
+def test_the_second_copy_of_a_wheel_record_is_a_repeat() -> None:
+    """Killed between the wheel and the commit: put off twice, it returns twice, and is sent once."""
+    ledger = Ledger()
+    assert ledger.take("m", 1, (TOPIC, 8)) == Fresh()
+    assert ledger.take("m", 1, (TOPIC, 9)) == Finished("repeat")
+
+
+def test_the_next_round_of_a_mail_is_not_a_repeat() -> None:
+    """A retry is due work."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5))
+    ledger.replay(entry("deferred", 5))
+    assert ledger.take("m", 1, (TOPIC, 9)) == Fresh()
+
+
+def test_a_stale_copy_of_an_earlier_round_is_a_repeat() -> None:
+    """It comes late, after its successor."""
+    ledger = Ledger()
+    ledger.replay(entry("delivered", 9, round_=1))
+    assert ledger.take("m", 0, (TOPIC, 12)) == Finished("repeat")
+
+
+def test_a_checkpoint_tells_finished_ranges_and_what_was_under_way() -> None:
+    """A straggler that started long ago is found again; what passed it is not repeated."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 11, mail="old"))
+    ledger.restore(Checkpoint({TOPIC: [(11, 20)]}, [(TOPIC, 10)]))
+    assert ledger.take("x", 0, (TOPIC, 15)) == Finished("outcome")
+    assert ledger.take("old", 0, (TOPIC, 11)) == Finished("outcome")
+    assert ledger.take("straggler", 0, (TOPIC, 10)) == InDoubt(0)
+
+
+def test_outcomes_after_a_checkpoint_conclude_what_it_called_under_way() -> None:
+    """Log order decides."""
+    ledger = Ledger()
+    ledger.restore(Checkpoint({}, [(TOPIC, 10)]))
+    ledger.replay(entry("delivered", 10))
+    assert ledger.take("m", 0, (TOPIC, 10)) == Finished("outcome")
+
+
+def test_memory_of_repeats_is_bounded_and_forgets_the_oldest() -> None:
+    """A worker's memory stays flat."""
+    ledger = Ledger(memory=2)
+    for number in range(3):
+        ledger.take(f"m{number}", 0, (TOPIC, number))
+    assert ledger.take("m2", 0, (TOPIC, 10)) == Finished("repeat")
+    assert ledger.take("m0", 0, (TOPIC, 11)) == Fresh()
