@@ -196,6 +196,25 @@ def test_a_changed_template_is_not_served_from_the_cache() -> None:
     assert rendered(text="two").text == "two"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ a }}" * 5001,
+        "{{ 1" + "+1" * 40_000 + " }}",
+        "x" * 600_000,
+        "{% for i in a %}" * 30 + "{% endfor %}" * 30,
+        "{{ (",
+    ],
+)
+def test_what_cannot_be_compiled_is_found_out_once(source: str) -> None:
+    refused = refusal({"a": []}, text=source)
+    started = time.perf_counter()
+    assert refusal({"a": []}, text=source).reason == refused.reason
+    assert time.perf_counter() - started < 0.1
+    assert refused.field == "template.id"
+    assert len(RENDERER.check(template(text=source))) == 1
+
+
 def test_a_small_cache_still_renders_everything() -> None:
     renderer = JinjaRenderer(cache=2)
     for _ in range(2):

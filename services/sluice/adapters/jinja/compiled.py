@@ -46,19 +46,45 @@ def compile_content(content: TemplateContent, escaping: BoundedEnvironment, plai
         return Compiled(subject, html, None)
 
 
+MAX_SOURCE = 512 * 1024
+"""Characters of a template part."""
+MAX_TAGS = 5_000
+"""Tags of a template part; with :data:`MAX_CODE` this bounds how long compiling takes, to a fraction of a second."""
+MAX_CODE = 64 * 1024
+"""Characters within the tags of a template part."""
+
+_opening = re.compile(r"\{[{%]")
+_closing = re.compile(r"[%}]\}")
+
+
+def too_large(source: str) -> str | None:
+    """Why a part is too large to compile, or None."""
+    if len(source) > MAX_SOURCE:
+        return f"is longer than {MAX_SOURCE:,} characters"
+    tags = _opening.split(source)[1:]
+    if len(tags) > MAX_TAGS:
+        return f"has more than {MAX_TAGS:,} tags"
+    if sum(len(_closing.split(tag, 1)[0]) for tag in tags) > MAX_CODE:
+        return f"has more than {MAX_CODE:,} characters within tags"
+    return None
+
+
 _Key = tuple[str, str, int, TemplateContent]
 
 
 class CompiledCache:
-    """The ``size`` most recently used locales of templates, by tenant, template, version and what they say."""
+    """The ``size`` most recently used locales of templates, by tenant, template, version and what they say.
 
-    def __init__(self, size: int, build: Callable[[TemplateContent], Compiled]) -> None:
+    ``build`` gives what it compiled, or in a sentence why it cannot be; that is kept too, as finding out takes as long.
+    """
+
+    def __init__(self, size: int, build: Callable[[TemplateContent], Compiled | str]) -> None:
         self._size = size
         self._build = build
-        self._kept: OrderedDict[_Key, Compiled] = OrderedDict()
+        self._kept: OrderedDict[_Key, Compiled | str] = OrderedDict()
 
-    def get(self, template: Template, content: TemplateContent) -> Compiled:
-        """The compiled content, compiled now if it is not kept."""
+    def get(self, template: Template, content: TemplateContent) -> Compiled | str:
+        """What ``build`` gives, built now if it is not kept."""
         # The content's strings keep their hashes, so this is cheap, and a changed template is never stale.
         key = (template.tenant_id, template.template_id, template.version, content)
         found = self._kept.get(key)

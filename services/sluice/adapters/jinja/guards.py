@@ -73,14 +73,14 @@ def multiply(left: Any, right: Any, budget: Budget) -> Any:
                 raise Exhausted("made something too long by multiplication")
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
         raise Exhausted("made a number that is too large")
-    return operator.mul(left, right)
+    return budget.value(operator.mul(left, right))
 
 
 def power(left: Any, right: Any, budget: Budget) -> Any:
     """``left ** right``."""
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_BITS:
         raise Exhausted("made a number that is too large")
-    return operator.pow(left, right)
+    return budget.value(operator.pow(left, right))
 
 
 def add(left: Any, right: Any, budget: Budget) -> Any:

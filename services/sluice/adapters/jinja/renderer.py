@@ -11,7 +11,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 
 from sluice.adapters.jinja.budget import Budget, Exhausted
-from sluice.adapters.jinja.compiled import Compiled, CompiledCache, compile_content
+from sluice.adapters.jinja.compiled import Compiled, CompiledCache, compile_content, too_large
 from sluice.adapters.jinja.environment import BoundedEnvironment
 from sluice.domain.content import MAX_READ_OUT, Rendered
 from sluice.domain.errors import Refused
@@ -20,8 +20,6 @@ from sluice.domain.plaintext import plain_text, tidy
 from sluice.domain.reference import Template, TemplateContent
 from sluice.ports.renderer import TemplateProblem
 
-MAX_SOURCE = 512 * 1024
-"""Characters of a template part; bounds what straight-line code can cost."""
 PARTS = ("subject", "html", "text")
 
 
@@ -42,10 +40,9 @@ class JinjaRenderer:
 
     def render(self, template: Template, content: TemplateContent, variables: Mapping[str, Any]) -> Rendered:
         """See :meth:`sluice.ports.renderer.Renderer.render`. A subject's runs of spaces become one."""
-        try:
-            compiled = self._cache.get(template, content)
-        except (TemplateSyntaxError, Exhausted, RecursionError, ValueError) as error:
-            raise Refused("template.id", f"the template cannot be compiled: {_kind(error)}", "template") from error
+        compiled = self._cache.get(template, content)
+        if isinstance(compiled, str):
+            raise Refused("template.id", f"the template cannot be compiled: {compiled}", "template")
         self._budget.start(self._seconds, self._max_output)
         try:
             subject = self._run("subject", compiled.subject, variables)
@@ -85,22 +82,27 @@ class JinjaRenderer:
                         continue
         return names - template.defaults.keys() - self._plain.globals.keys()
 
-    def _compile(self, content: TemplateContent) -> Compiled:
+    def _compile(self, content: TemplateContent) -> Compiled | str:
         for part in PARTS:
-            if len(getattr(content, part) or "") > MAX_SOURCE:
-                raise Exhausted(f"the {part} is longer than {MAX_SOURCE:,} characters")
-        return compile_content(content, self._escaping, self._plain)
+            problem = too_large(getattr(content, part) or "")
+            if problem:
+                return f"the {part} {problem}"
+        try:
+            return compile_content(content, self._escaping, self._plain)
+        except Exception as error:  # Python's compiler can refuse as well, loops nested 20 deep for one
+            return _kind(error)
 
     def _problem(self, locale: str, part: str, source: str) -> TemplateProblem | None:
-        if len(source) > MAX_SOURCE:
-            return TemplateProblem(locale, part, f"longer than {MAX_SOURCE:,} characters")
+        problem = too_large(source)
+        if problem:
+            return TemplateProblem(locale, part, problem)
         try:
             parsed = self._plain.parse(source)
             self._plain.compile(parsed)
             outside = next(parsed.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)), None)
         except TemplateSyntaxError as error:
             return TemplateProblem(locale, part, error.message or "not a template", error.lineno)
-        except (RecursionError, ValueError, MemoryError) as error:
+        except Exception as error:
             return TemplateProblem(locale, part, f"cannot be compiled ({type(error).__name__})")
         if outside is not None:
             return TemplateProblem(locale, part, "a template stands alone; it cannot include others", outside.lineno)
