@@ -78,7 +78,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cc(self) -> list[Party]:
         """Who is named in the Cc field of every mail."""
-        return [Party(each.address, each.name) for each in self.deliveries if each.kind == "cc"]
+        first = len(self.event.to)
+        return [Party(each.address, each.name) for each in self.deliveries[first : first + len(self.event.cc)]]
 
 
 def admit(
