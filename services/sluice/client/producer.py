@@ -43,12 +43,15 @@ _NEVER_STORED = frozenset(
     )
 )
 
+_BATCH_SIZE = 1_000_000
+
 _DEFAULTS: dict[str, Any] = {
     "acks": "all",
     "enable.idempotence": True,
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
     "linger.ms": 5,
+    "batch.size": _BATCH_SIZE,
     "message.timeout.ms": 60_000,
     "message.max.bytes": 40 * 1024 * 1024,
     "queue.buffering.max.messages": 100_000,
@@ -76,6 +79,7 @@ class Client:
                 **options,
             }
         )
+        self._batch_size = int(options.get("batch.size", _BATCH_SIZE))
         self._partitions: dict[str, tuple[int, float]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="sluice-client", daemon=True)
@@ -159,7 +163,7 @@ class Client:
                 place = (message.partition() or 0, message.offset() or 0)
                 report(Receipt(prepared.message_id, prepared.topic, *place))
             else:
-                report(_fault(prepared.topic, error))
+                report(self._refused_by_broker(prepared, error))
 
         partition = self._partition(prepared)
         try:
@@ -215,6 +219,13 @@ class Client:
         left = self.close()
         if left and error is None:
             raise NotPublished(f"{left} events were not acknowledged before closing", certain=False)
+
+    def _refused_by_broker(self, prepared: Prepared, error: KafkaError) -> Refused | NotPublished:
+        """The broker refuses a whole batch for its size: an event smaller than a batch need not be the one at fault."""
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and len(prepared.value) < self._batch_size:
+            reason = f"{prepared.topic}: its max.message.bytes is below the client's batch_size; lower that"
+            return NotPublished(reason, certain=True)
+        return _fault(prepared.topic, error)
 
     def _partition(self, prepared: Prepared) -> int:
         partitions = self.partitions(
