@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from sluice.domain import topics
+from sluice.ports.records import ORIGIN, REASON
 
 Tree = dict[str, Any]
 
@@ -97,13 +98,13 @@ def _messages() -> Tree:
     return {
         "send": _message(
             "A producer asks for mail.",
-            key=f"{send_key} With an idempotency_key, the partition is chosen by that key instead (docs: publishing).",
+            key=f"{send_key} An idempotency_key chooses the partition instead (examples/README.md says how).",
             headers=_cloud_events("sluice.send.v1", "The message_id."),
             payload="send",
         ),
         "ready": _message(
             "One composed mail for one recipient.",
-            key="The lane; the partition is the lane's.",
+            key="The recipient's domain; the partition is the lane's.",
             headers=ready_headers,
             content_type="message/rfc822",
         ),
@@ -122,20 +123,32 @@ def _messages() -> Tree:
         "outcome": _message(
             "One thing that happened to one mail; repeated with the same event_id after a crash.",
             key="The message_id; the partition is that of the mail on mail.ready.*.",
-            headers={"type": "object", "properties": _TRACE},
+            headers=_cloud_events("sluice.outcome.v1", "The event_id."),
             payload="outcome",
         ),
         "dead": _message(
             "A record that could not be handled: its own bytes, its own headers, and headers that say why.",
             key="As it was.",
+            headers={
+                "type": "object",
+                "properties": {
+                    REASON: {"type": "string", "description": "What was wrong, without addresses."},
+                    ORIGIN: {"type": "string", "description": "Where it was read from: topic:partition:offset."},
+                },
+                "required": [REASON, ORIGIN],
+            },
             content_type="application/octet-stream",
         ),
-        "idempotency": _message("A key that was seen; Sluice's own.", key="The tenant and the idempotency key."),
+        "idempotency": _message(
+            "A key that was seen; Sluice's own.", key="A digest of the tenant and the idempotency key."
+        ),
         "tenant": _message("Who may send, and how.", key="tenant_id", payload="tenant"),
         "template": _message("A version of a template.", key="tenant_id|template_id|version", payload="template"),
         "profile": _message("What a tenant keeps of a recipient.", key="tenant_id|email", payload="profile"),
         "suppression": _message(
-            "An address that a tenant must not mail.", key="tenant_id|email", payload="suppression"
+            "An address that a tenant must not mail.",
+            key="tenant_id|stream|email; * for every stream.",
+            payload="suppression",
         ),
         "site": _message("Limits of one receiving site, in the terms of rules/sites.toml.", key="The site's name."),
     }
