@@ -163,9 +163,22 @@ class FaustIntake:
             self.moved_at = time.monotonic()
 
         self._handler.take(record, done)
-        if not lease.paused and self._over(lease, 1.0):
-            lease.paused = True
-            self._app.consumer.pause_partitions({lease.tp})
+        if self._over(lease, 1.0):
+            self._hold(lease)
+
+    def _hold(self, lease: _Lease) -> None:
+        """Fetch nothing more of the partition, but take what was fetched.
+
+        Not by ``pause_partitions``: Faust then drops the rest of the batch that it is handing out, without a trace.
+        """
+        lease.paused = True
+        consumer: Any = self._app.consumer
+        consumer.on_buffer_full(lease.tp)
+
+    def _let_go(self, lease: _Lease) -> None:
+        lease.paused = False
+        consumer: Any = self._app.consumer
+        consumer.on_buffer_drop(lease.tp)
 
     def _over(self, lease: _Lease, share: float) -> bool:
         bounds = self._bounds
@@ -177,8 +190,7 @@ class FaustIntake:
             await asyncio.sleep(0.02)
             for lease in self._leases.values():
                 if lease.paused and not self._over(lease, 0.5):
-                    lease.paused = False
-                    self._app.consumer.resume_partitions({lease.tp})
+                    self._let_go(lease)
             if time.monotonic() - last >= self._bounds.commit_s:
                 last = time.monotonic()
                 await self._commit(list(self._leases.values()))

@@ -1,0 +1,223 @@
+"""Faust agents over real Kafka: ordered commits, hand-over, back-pressure, co-partitioned assignment."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from sluice.adapters.embedded.kafka import EmbeddedKafka
+from sluice.adapters.kafka.app import FaustOptions, faust_app
+from sluice.adapters.kafka.intake import Bounds, FaustIntake
+from sluice.domain.window import Range
+from sluice.ports.intake import Done, Taken
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker."""
+    with EmbeddedKafka.on_free_ports(Path(tmp_path_factory.mktemp("kafka"))) as kafka:
+        yield kafka.bootstrap
+
+
+class Notes:
+    """A handler that keeps what it is given and finishes what it is told to."""
+
+    def __init__(self, finished: dict[str, list[Range]] | None = None) -> None:
+        self.finished = finished or {}
+        self.taken: list[tuple[Taken, Done]] = []
+        self.revocations: list[set[int]] = []
+
+    async def assigned(self, partition: int) -> dict[str, list[Range]]:
+        """Nothing to load."""
+        return self.finished
+
+    def take(self, record: Taken, done: Done) -> None:
+        """Keep it."""
+        self.taken.append((record, done))
+
+    async def revoked(self, partitions: set[int]) -> None:
+        """Note it."""
+        self.revocations.append(partitions)
+
+    def offsets(self, topic: str) -> list[int]:
+        """Offsets taken of a topic, in order."""
+        return [record.offset for record, _ in self.taken if record.topic == topic]
+
+    def finish(self, wanted: Callable[[Taken], bool]) -> None:
+        """Call done for some."""
+        for record, done in self.taken:
+            if wanted(record):
+                done()
+
+
+def make_topics(bootstrap: str, partitions: int = 1, count: int = 1) -> tuple[str, ...]:
+    """New topics with one name's stem."""
+    stem = uuid.uuid4().hex[:8]
+    names = tuple(f"t.{stem}.{number}" for number in range(count))
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
+        future.result(20)
+    return names
+
+
+def fill(bootstrap: str, topic: str, count: int, partition: int = 0) -> None:
+    """Publish numbered records."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for number in range(count):
+        producer.produce(topic, str(number).encode(), partition=partition, headers=[("n", str(number).encode())])
+    assert producer.flush(20) == 0
+
+
+def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> int:
+    """The group's committed offset; negative when there is none."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group})
+    try:
+        return int(consumer.committed([TopicPartition(topic, partition)], timeout=20)[0].offset)
+    finally:
+        consumer.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
+    """Wait for real parts to get there."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.05)  # noqa: ASYNC110  real parts have no event to wait for
+
+
+class Group:
+    """Members of one group, stopped at the end."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self.name = f"g-{uuid.uuid4().hex[:8]}"
+        self.members: list[FaustIntake] = []
+
+    async def join(self, topics: tuple[str, ...], handler: Notes, bounds: Bounds | None = None) -> FaustIntake:
+        """Add a member."""
+        options = FaustOptions(
+            self.name, self.bootstrap, f"c{len(self.members)}", session_timeout_s=10.0, rebalance_timeout_s=20.0
+        )
+        member = FaustIntake(faust_app(options), topics, handler, bounds or Bounds(commit_s=0.1), drain_s=5.0)
+        self.members.append(member)
+        await member.start()
+        return member
+
+    async def leave(self, member: FaustIntake) -> None:
+        """Stop a member."""
+        self.members.remove(member)
+        await member.stop()
+
+
+@pytest.fixture
+async def group(bootstrap: str) -> AsyncIterator[Group]:
+    """A group of its own for each test."""
+    made = Group(bootstrap)
+    yield made
+    for member in list(made.members):
+        await made.leave(member)
+
+
+async def test_only_the_finished_prefix_is_committed_and_the_straggler_comes_again(group: Group) -> None:
+    """Row 5: a slow mail at the head, 100 later ones done. Fails with Faust's own acknowledgement."""
+    (topic,) = make_topics(group.bootstrap)
+    fill(group.bootstrap, topic, 101)
+    first = Notes()
+    member = await group.join((topic,), first)
+    await until(lambda: len(first.taken) == 101)
+    first.finish(lambda record: record.offset != 3)
+    await until(lambda: committed(group.bootstrap, group.name, topic) == 3)
+    assert member.finished_beyond(0) == {topic: [(4, 100)]}
+    await group.leave(member)
+    assert committed(group.bootstrap, group.name, topic) == 3
+    second = Notes({topic: [(4, 100)]})
+    await group.join((topic,), second)
+    await until(lambda: len(second.taken) == 1)
+    await asyncio.sleep(1.0)
+    assert second.offsets(topic) == [3]
+    second.finish(lambda _: True)
+    await until(lambda: committed(group.bootstrap, group.name, topic) == 101)
+
+
+async def test_a_clean_stop_commits_what_was_just_finished(group: Group) -> None:
+    """Nothing finished is repeated after a clean hand-over, although Faust drops acks at a rebalance."""
+    (topic,) = make_topics(group.bootstrap)
+    fill(group.bootstrap, topic, 50)
+    notes = Notes()
+    member = await group.join((topic,), notes, Bounds(commit_s=3600.0))
+    await until(lambda: len(notes.taken) == 50)
+    notes.finish(lambda _: True)
+    assert committed(group.bootstrap, group.name, topic) < 0
+    await group.leave(member)
+    assert notes.revocations
+    assert committed(group.bootstrap, group.name, topic) == 50
+
+
+async def test_a_full_partition_pauses_alone_and_goes_on_when_there_is_room(group: Group) -> None:
+    """Bulk that nobody finishes does not stop what is urgent."""
+    bulk, high = make_topics(group.bootstrap, count=2)
+    fill(group.bootstrap, bulk, 8000)
+    notes = Notes()
+    await group.join((bulk, high), notes, Bounds(records=100, commit_s=0.1))
+    await until(lambda: len(notes.offsets(bulk)) > 100)
+    await asyncio.sleep(2.0)
+    held = len(notes.offsets(bulk))
+    assert held < 4000
+    fill(group.bootstrap, high, 10)
+    await until(lambda: len(notes.offsets(high)) == 10, 15)
+    assert len(notes.offsets(bulk)) == held
+
+    def everything() -> bool:
+        notes.finish(lambda _: True)
+        return len(notes.offsets(bulk)) == 8000
+
+    await until(everything, 60)
+    assert notes.offsets(bulk) == list(range(8000))
+    await until(lambda: committed(group.bootstrap, group.name, bulk) == 8000)
+
+
+async def test_topics_with_equal_partition_counts_are_assigned_together(group: Group) -> None:
+    """Lane ownership rests on it: a lane's three priorities are in one worker's hands."""
+    topics = make_topics(group.bootstrap, partitions=5, count=3)
+    handlers = [Notes(), Notes()]
+    for handler in handlers:
+        await group.join(topics, handler)
+    for _ in range(40):
+        for topic in topics:
+            for partition in range(5):
+                fill(group.bootstrap, topic, 1, partition)
+        for handler in handlers:
+            handler.finish(lambda _: True)
+        seen = [{(record.topic, record.partition) for record, _ in handler.taken[-15:]} for handler in handlers]
+        if len(seen[0]) + len(seen[1]) == 15 and all(seen):
+            break
+        await asyncio.sleep(0.5)
+    owned = [member.partitions for member in group.members]
+    assert owned[0].isdisjoint(owned[1])
+    assert owned[0] | owned[1] == set(range(5))
+    for handler, numbers in zip(handlers, owned, strict=True):
+        assert {(record.topic, record.partition) for record, _ in handler.taken[-3 * len(numbers) :]} == {
+            (topic, number) for topic in topics for number in numbers
+        }
+
+
+async def test_headers_and_time_of_a_record_arrive(group: Group) -> None:
+    """The envelope is in them."""
+    (topic,) = make_topics(group.bootstrap)
+    fill(group.bootstrap, topic, 1)
+    notes = Notes()
+    await group.join((topic,), notes)
+    await until(lambda: len(notes.taken) == 1)
+    record, done = notes.taken[0]
+    assert record.headers == [("n", b"0")]
+    assert record.value == b"0"
+    assert record.stored_at > 1.7e9
+    done()
+    done()
