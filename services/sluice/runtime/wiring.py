@@ -7,10 +7,13 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from sluice.adapters.clickhouse.client import ClickHouse, Target
+from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
 from sluice.adapters.dkim.signer import DkimSigner
 from sluice.adapters.dns.resolver import DnsResolver
 from sluice.adapters.jinja.renderer import JinjaRenderer
 from sluice.adapters.kafka.app import FaustOptions, faust_app
+from sluice.adapters.kafka.batches import KafkaBatches
 from sluice.adapters.kafka.follower import KafkaFollower
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
 from sluice.adapters.kafka.ledger_log import KafkaLedgerLog
@@ -27,7 +30,7 @@ from sluice.domain.conclusion import Recorder
 from sluice.domain.errors import RuleError
 from sluice.domain.routing import RelayRoute, RouteTable
 from sluice.domain.rules import Rules
-from sluice.domain.topics import Layout
+from sluice.domain.topics import OUTCOME, Layout
 from sluice.ports.intake import Handler
 from sluice.runtime.config import Settings
 from sluice.runtime.kafka_options import kafka_options, reveal
@@ -60,6 +63,35 @@ def intake(settings: Settings, group: str, topics: tuple[str, ...], handler: Han
 def follower(settings: Settings, group: str, topics: tuple[str, ...]) -> KafkaFollower:
     """A plain group member."""
     return KafkaFollower(kafka_options(settings), group, topics)
+
+
+def outcome_batches(settings: Settings, group: str) -> KafkaBatches:
+    """Outcomes in batches that survive a crash."""
+    return KafkaBatches(
+        settings.kafka_bootstrap,
+        OUTCOME,
+        group,
+        max_rows=settings.record_batch_rows,
+        max_age=settings.record_batch_s,
+        settings=kafka_options(settings),
+    )
+
+
+def clickhouse(settings: Settings) -> ClickHouse:
+    """A client of the database that holds outcomes."""
+    return ClickHouse(
+        Target(
+            settings.clickhouse_url,
+            settings.clickhouse_database,
+            settings.clickhouse_user,
+            settings.clickhouse_password.get_secret_value(),
+        )
+    )
+
+
+def outcome_store(settings: Settings) -> ClickHouseOutcomes:
+    """Where outcomes are kept."""
+    return ClickHouseOutcomes(clickhouse(settings))
 
 
 def ledger_log(settings: Settings) -> KafkaLedgerLog:

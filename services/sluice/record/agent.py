@@ -1,0 +1,69 @@
+"""The record service: ``mail.outcome`` in, exact batches into ClickHouse out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sluice.domain.topics import OUTCOME
+from sluice.ports.health import Health
+from sluice.record.service import Recorder
+from sluice.runtime import wiring
+from sluice.runtime.config import Settings
+from sluice.runtime.tasks import Tasks
+
+GROUP = "sluice-record"
+
+
+class RecordService:
+    """See :class:`sluice.runtime.lifecycle.Service`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tasks = Tasks()
+        self._stopping = asyncio.Event()
+        self._bus = wiring.bus(settings)
+        self._source = wiring.outcome_batches(settings, GROUP)
+        self._store = wiring.outcome_store(settings)
+        self._recorder = Recorder(source=self._source, store=self._store, bus=self._bus, clock=wiring.SystemClock())
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def health(self) -> Health:
+        """ClickHouse away is not a reason to restart: outcomes wait in Kafka, and so does this service."""
+        progress = self._recorder.progress
+        still = time.time() - progress.last_progress
+        waiting = progress.waiting_since is not None
+        stuck = still > self._settings.stall_s and not waiting and self._recorder.lag() > 0
+        facts = {"lag": float(self._recorder.lag()), "recorded": float(progress.outcomes)}
+        reason = "ClickHouse or Kafka is away" if waiting else ""
+        if stuck:
+            reason = f"nothing was recorded for {still:.0f} s"
+        return Health(not stuck, not waiting, reason, facts)
+
+    async def start(self) -> None:
+        """Join; raises :class:`sluice.ports.bus.NotStored` when the topic is missing."""
+        self._bus.partitions(OUTCOME)
+        self._running = asyncio.create_task(self._recorder.run(self._stopping), name="record")
+        self._running.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._tasks.fail(error)
+
+    async def failed(self) -> BaseException:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        return await self._tasks.failed()
+
+    async def stop(self) -> None:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        self._stopping.set()
+        if self._running is not None:
+            await asyncio.gather(self._running, return_exceptions=True)
+        await self._source.close()
+        await self._bus.close()
+
+
+async def open_record(settings: Settings) -> RecordService:
+    """Build the service."""
+    return RecordService(settings)
