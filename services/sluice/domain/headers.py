@@ -6,10 +6,10 @@ Every function that writes returns whole fields without the final CRLF, folded w
 from __future__ import annotations
 
 import re
-import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64, a2b_qp, b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from sluice.domain.addresses import ATEXT, Party
@@ -238,11 +238,8 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def date_text(seconds: float) -> str:
     """Seconds since the epoch as an RFC 5322 date in UTC; not by ``strftime``, which follows the locale."""
-    t = time.gmtime(seconds)
-    return (
-        f"{_DAYS[t.tm_wday]}, {t.tm_mday} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04}"
-        f" {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} +0000"
-    )
+    t = datetime.fromtimestamp(int(seconds), UTC)
+    return f"{_DAYS[t.weekday()]}, {t.day} {_MONTHS[t.month - 1]} {t.year:04} {t:%H:%M:%S} +0000"
 
 
 _id_left = re.compile(rf"[{ATEXT}]+(?:\.[{ATEXT}]+)*")
