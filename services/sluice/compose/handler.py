@@ -18,7 +18,7 @@ from sluice.domain.errors import Refused, Undecodable
 from sluice.domain.events import PRIORITIES, Priority, SendEvent, decode_send
 from sluice.domain.idempotency import guard_partition
 from sluice.domain.mail import PUBLISHED_AT, Headers
-from sluice.domain.outcome import Outcome
+from sluice.domain.outcome import Fault, Outcome
 from sluice.domain.repeats import Seen, SeenKeys, body_digest, encode_seen, seen_key
 from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
@@ -29,6 +29,7 @@ from sluice.ports.clock import Clock
 from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, ready_record, wheel_record
 from sluice.ports.seen import SeenLog
+from sluice.ports.signer import SigningKeyMissing
 
 log = structlog.get_logger(__name__)
 PRIORITY_OF: dict[str, Priority] = {topic: priority for priority, topic in SEND.items()}
@@ -112,8 +113,7 @@ class ComposeHandler:
         except Undecodable as error:
             self._undecodable(record, error, done)
         except Exception as error:
-            log.exception("event.dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
-            self._bury(record, f"{type(error).__name__}: {error}", done)
+            self._broken(record, error, done)
 
     def _handle(self, record: Taken, origin: Origin, done: Done) -> None:
         event = decode_send(record.value or b"")
@@ -168,8 +168,7 @@ class ComposeHandler:
         try:
             self._compose(record, admitted, origin, done, kept)
         except Exception as error:
-            log.exception("event.dead_letter", topic=record.topic, partition=record.partition, offset=record.offset)
-            self._bury(record, f"{type(error).__name__}: {error}", done)
+            self._broken(record, error, done)
 
     def _compose(self, record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]) -> None:
         now = self._clock.now()
@@ -209,18 +208,39 @@ class ComposeHandler:
         """An event that can be told apart is rejected by name; bytes that cannot are kept as a dead letter."""
         message_id, tenant_id = _names(record)
         if message_id is None:
-            self._bury(record, str(error), done, field=error.field)
+            self._bury(record, done, field=error.field, reason=str(error))
             return
-        outcome = self._recorder.undecodable(
+        outcome = self._recorder.of_record(
             message_id, tenant_id, "rejected", self._clock.now(), field=error.field, reason=error.reason
         )
         self._publish(done, self._outcome(outcome))
 
-    def _bury(self, record: Taken, reason: str, done: Done, field: str = "value") -> None:
+    def _broken(self, record: Taken, error: Exception, done: Done) -> None:
+        """The event is as it should be and a step failed on it: kept for after the fix."""
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        if isinstance(error, SigningKeyMissing):
+            log.error("event.unsigned", error=str(error), **where)
+            self._bury(record, done, field="from.email", reason=str(error), category="signing", fault="operator")
+        else:
+            log.exception("event.step_failed", **where)
+            reason = f"{type(error).__name__}: {error}"
+            self._bury(record, done, field="value", reason=reason, category="step_failed", fault="operator")
+
+    def _bury(
+        self,
+        record: Taken,
+        done: Done,
+        *,
+        field: str,
+        reason: str,
+        category: str = "undecodable",
+        fault: Fault = "producer",
+    ) -> None:
         message_id, tenant_id = _names(record)
         where = f"{record.topic}:{record.partition}:{record.offset}"
-        outcome = self._recorder.undecodable(
-            message_id or where, tenant_id, "dead", self._clock.now(), field=field, reason=reason
+        now = self._clock.now()
+        outcome = self._recorder.of_record(
+            message_id or where, tenant_id, "dead", now, field=field, reason=reason, category=category, fault=fault
         )
         self._publish(done, dead_record(record, reason), self._outcome(outcome))
 

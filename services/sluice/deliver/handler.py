@@ -199,4 +199,4 @@ class DeliverHandler:
         where = f"{record.topic}:{record.partition}:{record.offset}"
         message_id = dict(record.headers).get("ce_id", where.encode()).decode("utf-8", "replace")
         field, reason = (error.field, error.reason) if isinstance(error, Undecodable) else ("lane", str(error))
-        return self._books.recorder.undecodable(message_id, "", "dead", self._clock.now(), field=field, reason=reason)
+        return self._books.recorder.of_record(message_id, "", "dead", self._clock.now(), field=field, reason=reason)

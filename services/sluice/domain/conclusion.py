@@ -130,18 +130,27 @@ class Recorder(msgspec.Struct, frozen=True):
             node=self.node,
         )
 
-    def undecodable(
-        self, message_id: str, tenant_id: str, event_type: OutcomeType, now: float, *, field: str, reason: str
+    def of_record(
+        self,
+        message_id: str,
+        tenant_id: str,
+        event_type: OutcomeType,
+        now: float,
+        *,
+        field: str,
+        reason: str,
+        category: str = "undecodable",
+        fault: Fault = "producer",
     ) -> Outcome:
-        """A record that is not what its topic carries; ``tenant_id`` may be empty, nobody knows it then."""
+        """What happened to a record that did not become an event; ``tenant_id`` may be empty, nobody knows it then."""
         return Outcome(
             event_id=event_id(message_id, event_type, field),
             event_type=event_type,
             event_time=moment(now),
             message_id=message_id,
             tenant_id=tenant_id,
-            category="undecodable",
-            fault="producer",
+            category=category,
+            fault=fault,
             field=field,
             reason=reason[:500],
             node=self.node,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from sluice.domain.mail import Headers
@@ -67,6 +68,7 @@ class MemoryBatches:
 
     async def take(self) -> Batch | None:
         """See :class:`sluice.ports.outcomes.BatchSource`."""
+        await asyncio.sleep(0)
         handed_out = bool(self.ranges)
         slices = []
         for partition, records in sorted(self.log.items()):
