@@ -10,7 +10,8 @@ from sluice.domain.mail import Waits
 from sluice.ports.outcomes import Recorded
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+"""Retention is reckoned in 32-bit times, which end in 2106."""
 _NO_WAITS = Waits()
 
 

@@ -57,7 +57,7 @@ async def serve(host: str, port: int, data: Path, *, stop: asyncio.Event | None 
         log.error("clickhouse cannot open its folder", data=str(data), reason=str(error)[:500])
         code = 1
     finally:
-        gateway.ready = False
+        await asyncio.to_thread(gateway.interrupt)
         await runner.cleanup()
         await asyncio.to_thread(gateway.stop)
         await asyncio.to_thread(engine.close)

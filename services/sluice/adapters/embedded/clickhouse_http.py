@@ -60,7 +60,7 @@ class Gateway:
         self.ready = False
         self._engine = engine
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="clickhouse")
-        self._tags: set[str] = set()
+        self._reading: set[str] = set()
 
     def application(self) -> web.Application:
         """The aiohttp application."""
@@ -71,10 +71,15 @@ class Gateway:
         app.router.add_route("POST", "/", self._answer)
         return app
 
-    def stop(self) -> None:
-        """Stop the queries that still run and wait for them."""
-        for tag in list(self._tags):
+    def interrupt(self) -> None:
+        """Refuse what comes from now on, and stop the queries that only read; inserts come to their end."""
+        self.ready = False
+        for tag in list(self._reading):
             self._engine.kill(tag)
+
+    def stop(self) -> None:
+        """Wait for what still runs."""
+        self.interrupt()
         self._threads.shutdown(wait=True)
 
     async def call(self, work: Callable[[], T]) -> T:
@@ -135,6 +140,8 @@ class Gateway:
         head = body.read(_HEAD)
         text = in_url + b"\n" + head if in_url and head else in_url or head
         statement = read_statement(text)
+        if not statement.verb:
+            raise EngineError("Code: 62. DB::Exception: Empty query. (SYNTAX_ERROR)")
         if statement.touches_files:
             raise EngineError("Code: 80. DB::Exception: INFILE and OUTFILE are not allowed. (INTO_OUTFILE_NOT_ALLOWED)")
         if statement.data_at is None and size > _HEAD:
@@ -143,7 +150,8 @@ class Gateway:
         settings = {k: v for k, v in fields.items() if k not in _NOT_SETTINGS and not k.startswith("param_")}
         params = {k.removeprefix("param_"): v for k, v in fields.items() if k.startswith("param_")}
         session = await self.call(lambda: self._engine.session(database, settings, read_only=request.method == "GET"))
-        self._tags.add(session.tag)
+        if statement.data_at is None and statement.verb != "INSERT":
+            self._reading.add(session.tag)
         insertion: asyncio.Task[None] | None = None
         try:
             if statement.data_at is not None:
@@ -162,7 +170,7 @@ class Gateway:
                     await insertion
             raise
         finally:
-            self._tags.discard(session.tag)
+            self._reading.discard(session.tag)
             await asyncio.shield(self.call(session.close))
 
     async def _result(

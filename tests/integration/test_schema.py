@@ -1,0 +1,219 @@
+"""Migrations, and what the schema's views and queries answer."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sluice.adapters.clickhouse import migrations
+from sluice.adapters.clickhouse.client import ClickHouse, Target
+from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
+from sluice.adapters.clickhouse.queries import Equation, Queries, Scope
+from sluice.adapters.clickhouse.rows import OutcomeRow
+from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
+from sluice.domain.outcome import Outcome, SmtpReply
+from sluice.ports.outcomes import Recorded
+
+pytestmark = pytest.mark.slow
+AT = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedClickHouse]:
+    with EmbeddedClickHouse.on_free_port(tmp_path_factory.mktemp("clickhouse")) as running:
+        yield running
+
+
+@pytest.fixture
+def empty(server: EmbeddedClickHouse) -> Iterator[ClickHouse]:
+    clickhouse = ClickHouse(Target(server.url, database="schema_test"))
+    clickhouse.command("DROP DATABASE IF EXISTS schema_test")
+    yield clickhouse
+    clickhouse.close()
+
+
+@pytest.fixture
+def migrated(empty: ClickHouse) -> ClickHouse:
+    migrations.apply(empty)
+    return empty
+
+
+def test_pending_migrations_are_planned_and_applied_once(empty: ClickHouse) -> None:
+    assert {step.state for step in migrations.plan(empty)} == {"pending"}
+    assert empty.rows("SELECT name FROM system.databases WHERE name = 'schema_test'") == []
+    applied = migrations.apply(empty)
+    assert [entry.version for entry in applied] == list(range(1, len(applied) + 1))
+    assert {step.state for step in migrations.plan(empty)} == {"applied"}
+    assert migrations.apply(empty) == []
+
+
+def test_every_statement_can_be_repeated(migrated: ClickHouse) -> None:
+    for entry in migrations.migrations():
+        for statement in entry.statements(migrated.database):
+            migrated.command(statement)
+
+
+def test_a_migration_that_failed_half_way_is_applied_again(empty: ClickHouse) -> None:
+    good = (
+        "CREATE DATABASE IF NOT EXISTS {database};\nCREATE TABLE IF NOT EXISTS {database}.x (a Int8) ENGINE = Null;\n"
+    )
+    with pytest.raises(Exception, match="no_such_function"):
+        migrations.apply(empty, [migrations.Migration(1, "x", "c1", good + "SELECT no_such_function();\n")])
+    assert [step.state for step in migrations.plan(empty, [migrations.Migration(1, "x", "c2", good)])] == ["pending"]
+    assert len(migrations.apply(empty, [migrations.Migration(1, "x", "c2", good)])) == 1
+
+
+def test_an_edited_migration_is_refused(migrated: ClickHouse) -> None:
+    files = migrations.migrations()
+    edited = [msgspec.structs.replace(files[0], checksum="0" * 64), *files[1:]]
+    with pytest.raises(migrations.SchemaError, match="0001_outcomes was edited"):
+        migrations.apply(migrated, edited)
+
+
+def test_a_database_ahead_of_this_version_is_refused(migrated: ClickHouse) -> None:
+    with pytest.raises(migrations.SchemaError, match="does not know"):
+        migrations.plan(migrated, migrations.migrations()[:-1])
+
+
+def test_a_strange_database_name_is_refused(server: EmbeddedClickHouse) -> None:
+    with pytest.raises(migrations.SchemaError, match="database name"):
+        migrations.plan(ClickHouse(Target(server.url, database="a; DROP TABLE x")))
+
+
+def test_columns_and_rows_have_the_same_names(migrated: ClickHouse) -> None:
+    rows = migrated.rows("SELECT name FROM system.columns WHERE database = 'schema_test' AND table = 'outcomes'")
+    assert {row["name"] for row in rows} - {"recorded_at"} == set(OutcomeRow.__struct_fields__)
+
+
+def test_the_migrations_carry_no_byte_order_marks_or_tabs() -> None:
+    for file in (Path(__file__).parents[2] / "schemas" / "clickhouse").glob("*.sql"):
+        assert "\t" not in file.read_text(encoding="utf-8")
+
+
+class Story:
+    """Writes outcomes as services would."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._store = ClickHouseOutcomes(clickhouse)
+        self._entries: list[Recorded] = []
+
+    def happened(self, message_id: str, *types: str, after: float = 0.0, **fields: object) -> None:
+        """Outcomes of one mail, a second apart."""
+        for step, kind in enumerate(types):
+            values: dict[str, object] = {
+                "event_id": f"{message_id}-{kind}-{len(self._entries)}",
+                "event_type": kind,
+                "event_time": AT + timedelta(seconds=after + step),
+                "message_id": message_id,
+                "tenant_id": "acme",
+                "site": "example.com",
+                "priority": "normal",
+                "queued_at": AT,
+                **fields,
+            }
+            self._entries.append(Recorded(Outcome(**values), 0, len(self._entries)))  # type: ignore[arg-type]
+
+    async def told(self) -> None:
+        """Store it all, last first: order must not matter."""
+        await self._store.store(f"story:{id(self)}", self._entries[::-1], [])
+
+
+async def test_each_mail_has_one_state_and_the_equation_holds(migrated: ClickHouse) -> None:
+    story = Story(migrated)
+    story.happened("sent", "accepted", "composed", "attempted", "delivered")
+    story.happened("late", "accepted", "composed", "attempted", "deferred", "attempted", "delivered")
+    story.happened("doubt", "accepted", "composed", "attempted", "in_doubt", "attempted", "delivered", "bounced")
+    story.happened("bounced", "accepted", "composed", "attempted", "bounced")
+    story.happened("later", "accepted", "composed", "attempted", "delivered", "opened", "complained", "bounced_later")
+    story.happened("suppressed", "suppressed")
+    story.happened("refused", "rejected", category="invalid", field="to[0].email")
+    story.happened("unrenderable", "accepted", "scheduled", "rejected", category="template")
+    story.happened("expired", "accepted", "composed", "deferred", "expired")
+    story.happened("dead", "dead")
+    story.happened("cancelled", "accepted", "scheduled", "cancelled")
+    story.happened("fresh", "accepted")
+    story.happened("deferred", "accepted", "composed", "attempted", "deferred")
+    story.happened("held", "accepted", "composed", "attempted", "in_doubt", "held")
+    story.happened("twice", "accepted", "composed")
+    story.happened("twice", "rejected", after=60, category="duplicate")
+    story.happened("twice-later", "accepted", "scheduled")
+    story.happened("twice-later", "rejected", after=60, category="idempotency_conflict")
+    story.happened("only-a-repeat", "rejected", category="duplicate")
+    await story.told()
+    found = Queries(migrated).equation()
+    assert found == Equation(
+        accepted=17, delivered=4, bounced=1, suppressed=1, rejected=3, expired=1, dead=1, cancelled=1, waiting=5
+    )
+    assert found.difference == 0
+
+
+async def test_a_scope_picks_whole_mails(migrated: ClickHouse) -> None:
+    story = Story(migrated)
+    story.happened("old", "accepted", "delivered")
+    story.happened("across", "accepted", "composed")
+    story.happened("across", "delivered", after=3600)
+    story.happened("new", "accepted", after=3600, campaign_id="autumn")
+    story.happened("other's", "accepted", "delivered", tenant_id="globex")
+    await story.told()
+    queries = Queries(migrated)
+    since = Scope(since=AT + timedelta(minutes=30))
+    assert queries.equation(since) == Equation(accepted=2, delivered=1, waiting=1)
+    assert queries.equation(Scope(tenant_id="globex")) == Equation(accepted=1, delivered=1)
+    assert queries.equation(Scope(campaign_id="autumn")) == Equation(accepted=1, waiting=1)
+    assert queries.equation(Scope(message_ids=["other's", "new", "unknown"])) == Equation(
+        accepted=2, delivered=1, waiting=1
+    )
+    assert queries.equation(Scope(message_ids=[])) == Equation(accepted=0)
+    assert sorted(queries.message_ids(["delivered"], since)) == ["across"]
+
+
+async def test_a_timeline_is_in_order_and_complete(migrated: ClickHouse) -> None:
+    story = Story(migrated)
+    story.happened("m", "accepted", "composed", "attempted")
+    story.happened("m", "deferred", after=4, smtp=SmtpReply(451, "rcpt", "4.7.1 later", "4.7.1"), category="transient")
+    story.happened("n", "accepted")
+    await story.told()
+    timeline = Queries(migrated).timeline("m")
+    assert [entry.event_type for entry in timeline] == ["accepted", "composed", "attempted", "deferred"]
+    assert (timeline[-1].smtp_code, timeline[-1].smtp_text, timeline[-1].category) == (451, "4.7.1 later", "transient")
+    assert timeline[0].event_time == AT
+    assert Queries(migrated).timeline("unknown") == []
+
+
+async def test_sites_and_latencies(migrated: ClickHouse) -> None:
+    story = Story(migrated)
+    for number in range(100):
+        story.happened(f"d{number}", "delivered", after=(number + 1) / 1000, site="gmail.com", priority="high")
+    story.happened("b", "bounced", site="gmail.com", category="invalid_recipient")
+    story.happened("w", "accepted", "deferred", site="slow.example", category="transient")
+    await story.told()
+    queries = Queries(migrated)
+    gmail, slow = queries.sites()
+    assert (gmail.site, gmail.mails, gmail.delivered, gmail.bounced) == ("gmail.com", 101, 100, 1)
+    assert gmail.p50_ms == pytest.approx(50, abs=1)
+    assert gmail.p99_ms == pytest.approx(99, abs=1)
+    assert gmail.top_category == "invalid_recipient"
+    assert (slow.waiting, slow.deferred, slow.p50_ms, slow.top_category) == (1, 1, None, "transient")
+    assert queries.latency(priority="high").count == 100
+    assert queries.latency(priority="bulk").p50_ms is None
+
+
+async def test_the_rollup_answers_counts_and_quantiles(migrated: ClickHouse) -> None:
+    story = Story(migrated)
+    for number in range(100):
+        story.happened(f"d{number}", "delivered", after=(number + 1) / 1000, size_bytes=10)
+    story.happened("b", "bounced", after=70, category="invalid_recipient")
+    await story.told()
+    rows = migrated.rows(
+        "SELECT minute, event_type, category, sum(outcomes) AS n, sum(size_bytes) AS size, "
+        "quantilesTDigestMerge(0.5, 0.9, 0.99)(latency_ms) AS latency "
+        "FROM schema_test.outcomes_per_minute GROUP BY minute, event_type, category ORDER BY minute"
+    )
+    assert [(row["event_type"], row["category"], row["n"], row["size"]) for row in rows] == [
+        ("delivered", "", 100, 1000),
+        ("bounced", "invalid_recipient", 1, 0),
+    ]
+    assert rows[0]["latency"][0] == pytest.approx(50, abs=2)
+    assert rows[1]["minute"] - rows[0]["minute"] == timedelta(minutes=1)
