@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Literal
 
 import msgspec
@@ -26,7 +27,8 @@ class SeenKeys:
     def __init__(self, window: float, limit: int) -> None:
         self._window = window
         self._limit = limit
-        self._seen: dict[bytes, tuple[bytes, str, float]] = {}
+        # One bytes object per key, for memory: time and digest (16 bytes), then the message id.
+        self._seen: dict[bytes, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -37,22 +39,33 @@ class SeenKeys:
         ``same_event`` is the event itself read again (after a crash, or a producer's own retry): go on with it, what
         follows is recognised further on.
         """
-        found = self._seen.get(key)
-        if found is None or found[2] + self._window <= now:
+        packed = self._seen.get(key)
+        if packed is None:
             return "new", None
-        if found[1] == message_id:
-            return ("same_event" if found[0] == _short(digest) else "conflict"), message_id
-        return ("repeat" if found[0] == _short(digest) else "conflict"), found[1]
+        at, known, earlier = _unpack(packed)
+        if at + self._window <= now:
+            return "new", None
+        if known != _short(digest):
+            return "conflict", earlier
+        return ("same_event" if earlier == message_id else "repeat"), earlier
 
     def add(self, key: bytes, seen: Seen) -> None:
         """Remember a key."""
         self._seen.pop(key, None)
-        self._seen[key] = (_short(seen.digest), seen.message_id, seen.at)
+        self._seen[key] = _HEAD.pack(seen.at, _short(seen.digest)) + seen.message_id.encode()
         while len(self._seen) > self._limit or self._oldest_at() + self._window < seen.at:
             del self._seen[next(iter(self._seen))]
 
     def _oldest_at(self) -> float:
-        return next(iter(self._seen.values()))[2]
+        return float(_HEAD.unpack_from(next(iter(self._seen.values())))[0])
+
+
+_HEAD = struct.Struct(">d8s")
+
+
+def _unpack(packed: bytes) -> tuple[float, bytes, str]:
+    at, digest = _HEAD.unpack_from(packed)
+    return at, digest, packed[_HEAD.size :].decode()
 
 
 def seen_key(tenant_id: str, idempotency_key: str) -> bytes:

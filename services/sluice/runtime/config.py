@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(25 * 1024 * 1024, ge=1024, description="Largest mail composed")
     max_schedule_days: float = Field(30.0, gt=0, description="How far ahead send_at may lie")
     idempotency_hours: float = Field(24.0, gt=0, le=168, description="How long an idempotency key is remembered")
-    idempotency_keys: int = Field(2_000_000, ge=1000, description="Most keys remembered per process, oldest dropped")
+    idempotency_keys: int = Field(500_000, ge=1000, description="Most keys kept per partition, oldest dropped")
 
     record_batch_rows: int = Field(10_000, ge=1, description="Most outcomes inserted into ClickHouse at once")
     record_batch_s: float = Field(0.5, gt=0, description="Longest wait before what has come is inserted")

@@ -26,6 +26,11 @@ class FaustOptions(msgspec.Struct, frozen=True):
     ssl_cafile: str | None = None
 
 
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """Faust keeps tables in a folder below the working directory; there are none, and it may be read-only."""
+
+
 def faust_app(options: FaustOptions) -> faust.App:
     """An application that consumes only: no web server, no tables, no topic creation, no acks of its own."""
     extra: dict[str, Any] = {}
@@ -34,7 +39,7 @@ def faust_app(options: FaustOptions) -> faust.App:
         extra["broker_credentials"] = credentials
     if options.instance_id:
         extra["consumer_group_instance_id"] = options.instance_id
-    return faust.App(
+    return _App(
         options.group,
         broker=[f"kafka://{server.strip()}" for server in options.bootstrap.split(",")],
         broker_client_id=options.client_id,
