@@ -1,0 +1,1 @@
+"""What the ``sluice`` command does: one module for each command or group of commands."""

@@ -1,0 +1,69 @@
+"""``sluice mail ID``: everything that happened to a mail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sluice.commands.output import AsJson, console, print_json, say, table
+from sluice.commands.timeline import timeline_table, what_next
+from sluice.domain.errors import SluiceError
+from sluice.runtime import console as parts
+from sluice.runtime.config import load_settings
+
+if TYPE_CHECKING:
+    from sluice.adapters.clickhouse.queries import Entry
+
+SHOWN = 10
+"""Mails of one event whose timelines are shown in full; of more, a list."""
+
+
+def mail(
+    message_id: Annotated[str, typer.Argument(help="As sluice send printed it, or ID.0, ID.1 for one recipient's.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what happened to a mail: each step with its time, the receiving server's reply, and what comes next.
+
+    An event with several recipients becomes the mails ID.0, ID.1 and so on; ID shows all of them.
+
+    Example: [cyan]sluice mail 0198f3a0-5c00-7000-8000-000000000002[/]
+    """
+    found = timelines(message_id)
+    now = datetime.now(UTC)
+    if as_json:
+        return print_json(
+            [
+                {
+                    "message_id": name,
+                    "next": what_next(entries, now),
+                    "timeline": entries,
+                }
+                for name, entries in found.items()
+            ]
+        )
+    if len(found) > SHOWN:
+        rows = [(name, e[-1].event_type, e[-1].site, e[-1].event_time, what_next(e, now)) for name, e in found.items()]
+        console().print(table(("mail", "last", "site", "at", "next"), rows))
+        return say(f"{len(found)} mails; one of them: sluice mail {message_id}.0")
+    for name, entries in found.items():
+        say(f"{name}, tenant {entries[0].tenant_id}")
+        console().print(timeline_table(entries))
+        say(f"{what_next(entries, now)}\n")
+    return None
+
+
+def timelines(message_id: str) -> dict[str, list[Entry]]:
+    """The timelines of a mail, or of all mails of an event; raises :class:`SluiceError` when nothing is known of it."""
+    settings = load_settings()
+    with parts.queries(settings) as queries:
+        own = queries.timeline(message_id)
+        found = {message_id: own} if own else {}
+        found |= {name: queries.timeline(name) for name in parts.mails_of(settings, message_id)}
+    if not found:
+        raise SluiceError(
+            f"nothing is known of {message_id}: outcomes come a second or two after the event. If it stays so, see "
+            "sluice status (lag of compose and record) and sluice dead list"
+        )
+    return found

@@ -1,0 +1,92 @@
+"""``sluice topics``: the Kafka topics of an installation."""
+
+from __future__ import annotations
+
+import msgspec
+import typer
+
+from sluice.commands.output import AsJson, console, print_json, say, table, warn
+from sluice.domain.topics import topics
+from sluice.runtime import console as parts
+from sluice.runtime.config import load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Plan and apply Kafka topics. Partition counts come from SLUICE_KAFKA_*_PARTITIONS. Kafka can add partitions "
+    "to a topic and never takes any away: a smaller number is refused.",
+)
+_COLUMNS = ("topic", "action", "detail")
+
+
+@app.command()
+def plan(as_json: AsJson = False) -> None:
+    """Compare the cluster with what Sluice needs, and change nothing.
+
+    Example: [cyan]SLUICE_KAFKA_LANE_PARTITIONS=12 sluice topics plan[/]
+    """
+    _run(apply_it=False, as_json=as_json)
+
+
+@app.command()
+def apply(as_json: AsJson = False) -> None:
+    """Create what is missing, add partitions, correct settings; safe to repeat.
+
+    Exit code 1 when something is refused; all else is done nevertheless.
+    After adding partitions, restart the services: lanes move with their number.
+
+    Example: [cyan]sluice topics apply[/]
+    """
+    _run(apply_it=True, as_json=as_json)
+
+
+def _run(*, apply_it: bool, as_json: bool) -> None:
+    settings = load_settings()
+    parts.reach(settings)
+    admin = parts.topic_admin(settings)
+    wanted = topics(parts.layout(settings))
+    changes = admin.apply(wanted) if apply_it else admin.plan(wanted)
+    if as_json:
+        print_json([msgspec.structs.asdict(change) for change in changes])
+    else:
+        open_ = [(c.topic, c.action, c.detail) for c in changes if c.action != "keep"]
+        kept = len(changes) - len(open_)
+        if open_:
+            console().print(table(_COLUMNS, open_))
+        done = "done" if apply_it else "to do; apply with: sluice topics apply"
+        say(f"{kept} topics as they should be, {len(changes) - kept} {done}" if kept < len(changes) else
+            f"all {kept} topics are as they should be")  # fmt: skip
+    refused = [change.topic for change in changes if change.action == "refused"]
+    if refused:
+        warn(
+            f"sluice topics: refused for {', '.join(refused)}: Kafka never takes partitions away. Set the number that "
+            "is there, or move to new topics in a new cluster."
+        )
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_(as_json: AsJson = False) -> None:
+    """List Sluice's topics as they are in the cluster, with what they hold.
+
+    Example: [cyan]sluice topics list[/]
+    """
+    settings = load_settings()
+    there = parts.reach(settings)
+    specs = topics(parts.layout(settings))
+    spans = parts.survey(settings).spans({spec.name: there[spec.name] for spec in specs if spec.name in there})
+    rows = [
+        (
+            spec.name,
+            there.get(spec.name, 0),
+            spec.partitions,
+            sum(end - first for (topic, _), (first, end) in spans.items() if topic == spec.name),
+            spec.policy,
+            spec.why,
+        )
+        for spec in specs
+    ]
+    columns = ("topic", "partitions>", "wanted>", "records>", "policy", "carries")
+    if as_json:
+        print_json([dict(zip((c.removesuffix(">") for c in columns), row, strict=True)) for row in rows])
+    else:
+        console().print(table(columns, rows))
