@@ -62,6 +62,7 @@ class FaustIntake:
         self._opening: dict[int, list[Taken]] = {}
         self._openers: set[asyncio.Task[None]] = set()
         self._epoch = 0
+        self._leaving = False
         self._failed: BaseException | None = None
         self._commit_task: asyncio.Task[None] | None = None
         self.moved_at = time.monotonic()
@@ -93,10 +94,16 @@ class FaustIntake:
 
     async def stop(self) -> None:
         """Drain, commit the finished prefix, leave the group."""
+        self._leaving = True
         if self._commit_task is not None:
             self._commit_task.cancel()
         await self._release({lease.tp.partition for lease in self._leases.values()})
         await self._app.stop()
+
+    @property
+    def _consumer(self) -> Any:
+        """Faust's consumer; what is used of it is not in its declared interface."""
+        return self._app.consumer
 
     @property
     def crashed(self) -> BaseException | None:
@@ -122,6 +129,10 @@ class FaustIntake:
         }
 
     def _take(self, message: Any) -> None:
+        # A message that waited out a rebalance inside Faust belongs to whoever owns its partition now. Taken here it
+        # would also be ahead of what is read again from the commit, which would then look finished.
+        if self._leaving or message.generation_id != self._app.consumer_generation_id:
+            return
         partition = message.partition
         record = Taken(
             message.topic, partition, message.offset, message.key, message.value,
@@ -129,6 +140,8 @@ class FaustIntake:
         )  # fmt: skip
         if (waiting := self._opening.get(partition)) is not None:
             waiting.append(record)
+            if len(waiting) >= self._bounds.records:
+                self._consumer.on_buffer_full(TP(record.topic, partition))
         elif TP(record.topic, partition) in self._leases:
             self._admit(record)
         else:
@@ -149,6 +162,7 @@ class FaustIntake:
         for topic in self._topics:
             tp = TP(topic, partition)
             self._leases[tp] = _Lease(tp, finished.get(topic, []))
+            self._consumer.on_buffer_drop(tp)
         for record in self._opening.pop(partition, []):
             self._admit(record)
 
@@ -172,13 +186,11 @@ class FaustIntake:
         Not by ``pause_partitions``: Faust then drops the rest of the batch that it is handing out, without a trace.
         """
         lease.paused = True
-        consumer: Any = self._app.consumer
-        consumer.on_buffer_full(lease.tp)
+        self._consumer.on_buffer_full(lease.tp)
 
     def _let_go(self, lease: _Lease) -> None:
         lease.paused = False
-        consumer: Any = self._app.consumer
-        consumer.on_buffer_drop(lease.tp)
+        self._consumer.on_buffer_drop(lease.tp)
 
     def _over(self, lease: _Lease, share: float) -> bool:
         bounds = self._bounds
@@ -201,8 +213,7 @@ class FaustIntake:
             offset = lease.window.committable
             if offset is not None and offset != lease.committed and not lease.revoked:
                 moved[lease.tp] = offset
-        consumer: Any = self._app.consumer
-        if moved and await consumer._commit(moved):  # noqa: SLF001  the ordered prefix, not Faust's acks
+        if moved and await self._consumer._commit(moved):  # noqa: SLF001  the ordered prefix, not Faust's acks
             for lease in leases:
                 lease.committed = moved.get(lease.tp, lease.committed)
             self.moved_at = time.monotonic()
