@@ -1,0 +1,207 @@
+"""A receiving server that only counts: ``python -m sluice.adapters.embedded.sink --data FOLDER``.
+
+For measuring, where the mailbox (aiosmtpd, a file per mail) would be what is measured. It keeps no content; its index
+is the mailbox's, read by :class:`.mailbox_store.Mailbox`. It takes every mail, speaks no TLS, and answers pipelined
+commands in one write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+from sluice.adapters.embedded.mailbox_store import INDEX, Received, message_id
+from sluice.adapters.embedded.ports import LOOPBACK, PortTaken
+from sluice.domain.errors import SluiceError
+
+LARGEST_COMMAND = 64 * 1024
+END = b"\r\n.\r\n"
+WRITE_EVERY = 0.25
+"""Seconds between writes of the index."""
+EHLO = (
+    b"250-sink.localhost\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE\r\n"
+)
+
+
+class Index:
+    """The mails taken, written in batches."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / INDEX).open("ab", buffering=0)
+        self._encode = msgspec.json.Encoder().encode
+        self._lines: list[bytes] = []
+        self.accepted = 0
+
+    def add(self, content: bytes, sender: str, recipients: list[str]) -> None:
+        """Note a mail whose final dot was read now."""
+        now = time.time()
+        mail = Received(
+            file="",
+            rfc5322_message_id=message_id(content),
+            mail_from=sender,
+            rcpt_to=recipients,
+            peer="",
+            size=len(content),
+            dot_at=now,
+            replied_at=now,
+        )
+        self._lines.append(self._encode(mail))
+        self.accepted += 1
+
+    def write(self) -> None:
+        """Put what was noted since the last time into the file."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._file.write(b"\n".join(lines) + b"\n")
+
+    def close(self) -> None:
+        """Write and close."""
+        self.write()
+        self._file.close()
+
+
+class Conversation(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._buffer = bytearray()
+        self._searched = 0
+        self._in_content = False
+        self._sender = ""
+        self._recipients: list[str] = []
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  create_server gives no other
+        self._transport = transport
+        transport.write(b"220 sink.localhost ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Answer all that is complete."""
+        self._buffer += data
+        replies: list[bytes] = []
+        while (reply := self._take_content() if self._in_content else self._take_command()) is not None:
+            replies.append(reply)
+        if self._transport is None:
+            return
+        if replies:
+            self._transport.write(b"".join(replies))
+        if replies[-1:] == [b"221 2.0.0 Bye\r\n"] or (not self._in_content and len(self._buffer) > LARGEST_COMMAND):
+            self._transport.close()
+
+    def _take_content(self) -> bytes | None:
+        # The line end before the dot may be that of the DATA command.
+        if self._buffer.startswith(b".\r\n"):
+            end, skipped = 0, 3
+        else:
+            end, skipped = self._buffer.find(END, max(0, self._searched - len(END))), len(END)
+        if end < 0:
+            self._searched = len(self._buffer)
+            return None
+        content = bytes(self._buffer[:end])
+        del self._buffer[: end + skipped]
+        self._index.add(content, self._sender, self._recipients)
+        self._in_content, self._searched, self._recipients = False, 0, []
+        return b"250 2.0.0 Counted\r\n"
+
+    def _take_command(self) -> bytes | None:
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        match line[:4].upper():
+            case b"EHLO":
+                return EHLO
+            case b"MAIL":
+                self._sender, self._recipients = _path(line), []
+                return b"250 2.1.0 Ok\r\n"
+            case b"RCPT":
+                self._recipients.append(_path(line))
+                return b"250 2.1.5 Ok\r\n"
+            case b"DATA" if self._recipients:
+                self._in_content = True
+                return b"354 Go ahead\r\n"
+            case b"DATA":
+                return b"503 5.5.1 No recipients\r\n"
+            case b"RSET" | b"NOOP" | b"HELO":
+                self._recipients = []
+                return b"250 2.0.0 Ok\r\n"
+            case b"QUIT":
+                return b"221 2.0.0 Bye\r\n"
+        return b"502 5.5.2 Not known here\r\n"
+
+
+def _path(line: bytes) -> str:
+    return line[line.find(b"<") + 1 : line.find(b">")].decode("utf-8", "replace")
+
+
+async def serve(data: Path, host: str, port: int, control_port: int, stop: asyncio.Event) -> None:
+    """Count mails until ``stop``; ``GET /healthz`` and ``/stats`` at ``control_port``. Raises :class:`PortTaken`."""
+    index = Index(data)
+    loop = asyncio.get_running_loop()
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def stats(_: web.Request) -> web.Response:
+        return web.json_response({"accepted": index.accepted})
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", health), web.get("/stats", stats)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    server: asyncio.Server | None = None
+    try:
+        try:
+            server = await loop.create_server(lambda: Conversation(index), host, port, backlog=1024)
+        except OSError as error:
+            raise PortTaken(port, "the sink") from error
+        await web.TCPSite(runner, host, control_port).start()
+        while not stop.is_set():
+            index.write()
+            try:
+                await asyncio.wait_for(stop.wait(), WRITE_EVERY)
+            except TimeoutError:
+                continue
+    finally:
+        if server is not None:
+            server.close()
+        await runner.cleanup()
+        index.close()
+
+
+async def _run(options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(options.data, LOOPBACK, options.port, options.control_port, stop)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM. 0, or 2 when it could not start."""
+    parser = argparse.ArgumentParser(prog="python -m sluice.adapters.embedded.sink", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="where index.jsonl goes")
+    parser.add_argument("--port", type=int, default=2525)
+    parser.add_argument("--control-port", type=int, required=True)
+    try:
+        uvloop.run(_run(parser.parse_args(argv)))
+    except SluiceError as error:
+        sys.stderr.write(f"sink: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
