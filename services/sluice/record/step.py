@@ -88,4 +88,7 @@ def _address(outcome: Outcome, recipient: str) -> Address:
 
 
 def _is_checkpoint(headers: Iterable[tuple[str, bytes]]) -> bool:
-    return any(name == "ce_type" and value == _CHECKPOINT for name, value in headers)
+    for name, value in headers:
+        if name == "ce_type":
+            return value == _CHECKPOINT
+    return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,9 @@ from typing import TypeVar
 import structlog
 from aiohttp import BodyPartReader, web
 
+from sluice.adapters.embedded.clickhouse_answers import content_type, engine_failure, failure, starting, summary
 from sluice.adapters.embedded.clickhouse_encoding import Decoder, Encoder, UnknownEncoding, choose_encoding
-from sluice.adapters.embedded.clickhouse_engine import Engine, EngineError, Session, Stats
+from sluice.adapters.embedded.clickhouse_engine import Engine, EngineError, Session
 from sluice.adapters.embedded.clickhouse_statement import STREAMABLE, Statement, read_statement
 
 log = structlog.get_logger(__name__)
@@ -36,17 +36,6 @@ _NOT_SETTINGS = frozenset(
         *("buffer_size", "wait_end_of_query", "client_protocol_version", "async_insert", "wait_for_async_insert"),
     )
 )
-_STATUS = {
-    **dict.fromkeys((6, 26, 27, 36, 38, 41, 43, 53, 62, 70, 72, 117, 130, 131, 192, 261, 441), 400),
-    **dict.fromkeys((164, 497), 403),
-    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 81, 107, 115), 404),
-    **dict.fromkeys((159, 160), 408),
-    **dict.fromkeys((48, 344), 501),
-    **dict.fromkeys((202, 203, 209), 503),
-    307: 413,
-}
-"""HTTP status by ClickHouse's error code, as its server answers; 500 for the others."""
-
 _HEAD = 1 << 20
 """Bytes of a request that are searched for the statement when rows follow it."""
 _PIECE = 1 << 20
@@ -87,13 +76,13 @@ class Gateway:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _ping(self, _: web.Request) -> web.Response:
-        return web.Response(text="Ok.\n") if self.ready else _starting()
+        return web.Response(text="Ok.\n") if self.ready else starting()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if not _local(request):
             return web.Response(status=403, text="Requests on behalf of other web sites are not served.\n")
         if not self.ready:
-            return _starting()
+            return starting()
         query_id = request.query.get("query_id") or str(uuid.uuid4())
         headers = {"X-ClickHouse-Query-Id": query_id, "X-ClickHouse-Timezone": "UTC"}
         try:
@@ -104,9 +93,9 @@ class Gateway:
                 return await self._execute(request, fields, body, headers)
         except EngineError as error:
             log.info("statement refused", code=error.code, query_id=query_id)
-            return _failure(str(error), _STATUS.get(error.code, 500), {**headers, **_code(error)})
+            return engine_failure(error, headers)
         except (UnknownEncoding, ValueError) as error:
-            return _failure(f"Code: 36. DB::Exception: {error} (BAD_ARGUMENTS)", 400, headers)
+            return failure(f"Code: 36. DB::Exception: {error} (BAD_ARGUMENTS)", 400, headers)
 
     async def _receive(self, request: web.Request, body: SpooledTemporaryFile[bytes]) -> dict[str, str]:
         """Read the body into ``body``, decoded; returns URL parameters and form fields."""
@@ -160,7 +149,7 @@ class Gateway:
                 # Once its rows are here an INSERT is finished, whether or not the client still waits for the answer.
                 insertion = asyncio.create_task(self.call(partial(session.insert, statement.sql, form, pieces)))
                 await asyncio.shield(insertion)
-                return web.Response(headers={**headers, "X-ClickHouse-Summary": _summary(session.stats)})
+                return web.Response(headers={**headers, "X-ClickHouse-Summary": summary(session.stats)})
             return await self._result(request, fields, session, statement, params, headers)
         except asyncio.CancelledError:
             if insertion is None:
@@ -192,13 +181,13 @@ class Gateway:
         pieces, has_result = await self.call(lambda: _begin(session, statement, form, params))
         if has_result:
             headers["X-ClickHouse-Format"] = form
-            headers["Content-Type"] = _content_type(form)
+            headers["Content-Type"] = content_type(form)
         first = await self.call(lambda: next(pieces, b""))
         second = await self.call(lambda: next(pieces, b""))
         encoding = choose_encoding(
             request.headers.get("Accept-Encoding", ""), enabled=fields.get("enable_http_compression", "0") == "1"
         )
-        headers["X-ClickHouse-Summary"] = _summary(session.stats)
+        headers["X-ClickHouse-Summary"] = summary(session.stats)
         if not second and (encoding is None or len(first) < 1024):
             return web.Response(body=first, headers=headers)
         if encoding:
@@ -263,45 +252,3 @@ def _local(request: web.Request) -> bool:
         return False
     host = request.host.lower()
     return (host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host) in LOOPBACK
-
-
-def _starting() -> web.Response:
-    return web.Response(status=503, text="starting\n", headers={"Retry-After": "1"})
-
-
-def _failure(message: str, status: int, headers: Mapping[str, str]) -> web.Response:
-    return web.Response(status=status, text=message.rstrip() + "\n", headers=headers)
-
-
-def _code(error: EngineError) -> dict[str, str]:
-    return {"X-ClickHouse-Exception-Code": str(error.code)}
-
-
-def _summary(stats: Stats) -> str:
-    return json.dumps(
-        {
-            "read_rows": str(stats.read_rows),
-            "read_bytes": str(stats.read_bytes),
-            "written_rows": str(stats.written_rows),
-            "written_bytes": str(stats.written_bytes),
-            "total_rows_to_read": "0",
-            "result_rows": str(stats.result_rows),
-            "result_bytes": "0",
-            "elapsed_ns": str(int(stats.elapsed * 1e9)),
-        }
-    )
-
-
-def _content_type(form: str) -> str:
-    name = form.lower()
-    if "eachrow" in name or name in ("jsonlines", "ndjson"):
-        return "application/x-ndjson; charset=UTF-8"
-    if name.startswith("json"):
-        return "application/json; charset=UTF-8"
-    if name.startswith(("tabseparated", "tsv")):
-        return "text/tab-separated-values; charset=UTF-8"
-    if name.startswith("csv"):
-        return "text/csv; charset=UTF-8; header=" + ("present" if "names" in name else "absent")
-    if name in ("native", "arrow", "arrowstream", "parquet", "orc") or name.startswith("rowbinary"):
-        return "application/octet-stream"
-    return "text/plain; charset=UTF-8"
