@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
     kafka_ssl_cafile: Path | None = Field(None, description="CA certificates that sign the brokers' ones")
     kafka_instance_id: str | None = Field(None, description="Static membership: a stable name such as the pod's")
-    kafka_session_timeout_s: float = Field(45.0, ge=6, description="A member silent for this long is taken for dead")
+    kafka_session_timeout_s: float = Field(20.0, ge=6, description="A member silent for this long is taken for dead")
     kafka_replication: int = Field(1, ge=1, le=9, description="Replication factor of topics that are created")
     kafka_send_partitions: int = Field(4, ge=1, description="Partitions of mail.send.* and mail.idempotency")
     kafka_lane_partitions: int = Field(4, ge=1, description="Partitions of mail.ready.* and mail.outcome")

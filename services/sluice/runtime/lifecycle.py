@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -80,6 +81,7 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
         failing = asyncio.ensure_future(service.failed())
         await asyncio.wait({starting, stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and not starting.exception():
+            _settle_collector()
             log.info("service.started", port=server.port)
             await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
         failure = starting.exception() if starting.done() else None
@@ -97,3 +99,10 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
         await server.stop()
     log.info("service.stopped", code=code)
     return code
+
+
+def _settle_collector() -> None:
+    """What was made at start stays: do not walk it again at every collection. Saves a quarter of record's CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
