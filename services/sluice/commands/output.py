@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -87,7 +87,7 @@ def _shown(cell: object) -> str:
     if cell is None:
         return ""
     if isinstance(cell, datetime):
-        return cell.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return cell.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, int):

@@ -28,9 +28,13 @@ _many = partial(typer.Option, rich_help_panel="Many mails")
 
 def send(
     tenant: Annotated[str | None, typer.Option("--tenant", "-t", help="Who sends.")] = None,
-    to: Annotated[list[str] | None, typer.Option("--to", help="Address, or 'Name <address>'. Repeat.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="The tenant's own when absent.")] = None,
-    reply_to: Annotated[str | None, typer.Option("--reply-to", help="Where answers go.")] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="ADDRESS", help="Address, or 'Name <address>'. Repeat.")
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="ADDRESS", help="The tenant's own when absent.")
+    ] = None,
+    reply_to: Annotated[str | None, typer.Option("--reply-to", metavar="ADDRESS", help="Where answers go.")] = None,
     subject: Annotated[str | None, _content("--subject", "-s")] = None,
     text: Annotated[str | None, _content("--text", help="Text, or @FILE.")] = None,
     html: Annotated[str | None, _content("--html", help="HTML, or @FILE.")] = None,
@@ -41,9 +45,9 @@ def send(
     locale: Annotated[str | None, _content("--locale", "-l", help="zh-CN, de.")] = None,
     var: Variables = None,
     variables: VariablesFile = None,
-    attach: Annotated[list[Path] | None, _content("--attach", help="A file. Repeat.")] = None,
+    attach: Annotated[list[Path] | None, _content("--attach", metavar="FILE", help="A file. Repeat.")] = None,
     header: Annotated[list[str] | None, _content("--header", "-H", metavar="NAME:VALUE", help="Repeat.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A word to group by. Repeat.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to group by. Repeat.")] = None,
     priority: Annotated[
         Priority | None,
         _when("--priority", "-p", help="Default: normal; bulk for broadcast."),
@@ -101,4 +105,6 @@ def send(
 
 def _client(settings: Settings) -> Client:
     options = parts.kafka_options(settings)
+    # The SDK hands librdkafka's log to Python's, which is silent here, and knows no options with an underscore.
+    del options["log_level"]
     return Client(options.pop("bootstrap.servers"), source="sluice-send", **{"linger.ms": 20, **options})

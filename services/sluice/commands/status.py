@@ -134,7 +134,7 @@ def _shown(found: Status, top: int) -> Renderables:
 
     made: list[Any] = []
     if found.topics is not None:
-        made.append(table(_TOPIC_COLUMNS, [_topic_row(flow) for flow in found.topics if flow.records or flow.service]))
+        made.append(table(_TOPIC_COLUMNS, [_topic_row(flow) for flow in found.topics if _worth_a_row(flow)]))
     if found.mails is not None:
         made.append(equation_line(found.mails) + "\n")
     if found.sites:
@@ -148,6 +148,11 @@ def equation_line(mails: Equation) -> str:
     """``accepted N = delivered A + …``, states with no mail left out."""
     counts = [f"{name} {count:,}" for name in _STATES if (count := getattr(mails, name))]
     return f"accepted {mails.accepted:,} = {' + '.join(counts) or 0}"
+
+
+def _worth_a_row(flow: TopicFlow) -> bool:
+    """The wheel's tiers in which nothing waits, and a dead letter topic without letters, only take room."""
+    return flow.lag > 0 if flow.service == "wheel" else flow.records > 0 or bool(flow.service)
 
 
 def _topic_row(flow: TopicFlow) -> tuple[object, ...]:

@@ -47,8 +47,9 @@ def what_next(entries: Sequence[Entry], now: datetime) -> str:
     """What happens to the mail from here on, as a sentence."""
     kinds = [entry.event_type for entry in entries]
     if "delivered" in kinds:
-        took = _since_publish(entries)
-        return f"Delivered{f' {duration(took)} after it was published' if took else ''}; nothing more happens."
+        delivered = next(entry for entry in entries if entry.event_type == "delivered")
+        took = (delivered.event_time - entries[0].event_time).total_seconds() * 1000
+        return f"Delivered {duration(took)} after compose took it up; nothing more happens."
     last = entries[-1]
     if last.event_type in FINAL:
         return f"It ended as {last.event_type}; nothing more happens by itself."
@@ -60,12 +61,6 @@ def what_next(entries: Sequence[Entry], now: datetime) -> str:
     at = last.next_attempt_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     what = "It is made into mail" if last.event_type == "scheduled" else "The next attempt is"
     return f"{what} at {at}, in {duration(left)}." if left > 0 else f"{what} due since {at}."
-
-
-def _since_publish(entries: Sequence[Entry]) -> float:
-    first, delivered = entries[0], next(entry for entry in entries if entry.event_type == "delivered")
-    waited = first.wait_queue_ms
-    return (delivered.event_time - first.event_time).total_seconds() * 1000 + waited
 
 
 def _where(entry: Entry) -> str:

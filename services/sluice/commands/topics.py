@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import msgspec
 import typer
 
 from sluice.commands.output import AsJson, console, print_json, say, table, warn
-from sluice.domain.topics import topics
+from sluice.domain.errors import SluiceError
+from sluice.domain.topics import TopicSpec, topics
 from sluice.runtime import console as parts
 from sluice.runtime.config import load_settings
+
+if TYPE_CHECKING:
+    from sluice.adapters.kafka.topics import TopicAdmin
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Plan and apply Kafka topics. Partition counts come from SLUICE_KAFKA_*_PARTITIONS. Kafka can add partitions "
     "to a topic and never takes any away: a smaller number is refused.",
 )
+_MADE = ("create", "grow", "configure")
+_SETTLE_S = 15.0
 _COLUMNS = ("topic", "action", "detail")
 
 
@@ -45,6 +55,8 @@ def _run(*, apply_it: bool, as_json: bool) -> None:
     admin = parts.topic_admin(settings)
     wanted = topics(parts.layout(settings))
     changes = admin.apply(wanted) if apply_it else admin.plan(wanted)
+    if apply_it and any(change.action in _MADE for change in changes):
+        _settle(admin, wanted)
     if as_json:
         print_json([msgspec.structs.asdict(change) for change in changes])
     else:
@@ -62,6 +74,15 @@ def _run(*, apply_it: bool, as_json: bool) -> None:
             "is there, or move to new topics in a new cluster."
         )
         raise typer.Exit(1)
+
+
+def _settle(admin: TopicAdmin, wanted: Sequence[TopicSpec]) -> None:
+    """Wait until brokers show what the controller agreed to, so that the next command finds it."""
+    deadline = time.monotonic() + _SETTLE_S
+    while any(change.action in _MADE for change in admin.plan(wanted)):
+        if time.monotonic() > deadline:
+            raise SluiceError(f"Kafka agreed, but does not show it after {_SETTLE_S:.0f} s: see sluice topics plan")
+        time.sleep(0.1)
 
 
 @app.command(name="list")
