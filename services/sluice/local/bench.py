@@ -42,7 +42,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured. Rates are mails per second from the first publish; times are seconds, latencies milliseconds."""
+    """What was measured. Rates are mails per second from the first publish; times are seconds, ``_ms`` milliseconds."""
 
     load: Load
     sink: Sink

@@ -25,6 +25,8 @@ from sluice.runtime.config import PREFIX, Settings, load_settings
 
 SEEDED = "seeded"
 DRAIN_S = 10
+SESSION_S = 12
+"""Kafka takes a dead process's partitions away after this long; on one machine there is no network to be patient with."""
 Say = Callable[[str], None]
 
 
@@ -185,6 +187,7 @@ def _environment(options: Options, folder: DataFolder, ports: dict[str, int]) ->
         "SLUICE_LOG_FORMAT": "console",
         "SLUICE_DRAIN_S": str(DRAIN_S),
         "SLUICE_EHLO_NAME": "sluice.localhost",
+        "SLUICE_KAFKA_SESSION_TIMEOUT_S": str(SESSION_S),
     }
     if options.kafka is None:
         environment["SLUICE_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{ports['kafka']}"

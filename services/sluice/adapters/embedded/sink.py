@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import uvloop
@@ -83,9 +84,8 @@ class Conversation(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  create_server gives no other
-        self._transport = transport
-        transport.write(b"220 sink.localhost ESMTP\r\n")
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self._transport.write(b"220 sink.localhost ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
         """Answer all that is complete."""
