@@ -346,6 +346,29 @@ async def test_a_partition_that_leaves_takes_back_what_has_not_begun_and_waits_f
     await worker.close()
 
 
+async def test_an_attempt_that_outlasts_the_drain_is_cut_off() -> None:
+    """A reply that came now would conclude a mail that is another worker's by then."""
+    worker = Worker()
+    gate = asyncio.Event()
+
+    async def wait(_: Transaction) -> Replied:
+        await gate.wait()
+        return Replied("dot", 250, "ok")
+
+    worker.mailer.answer("m0@site.example", wait)
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    leaving = asyncio.create_task(worker.handler.revoked({record.partition}))
+    await worker.settle()
+    leaving.cancel()
+    await worker.settle()
+    gate.set()
+    await worker.settle()
+    assert [outcome.event_type for outcome in worker.outcomes()] == ["attempted"]
+    assert worker.done == []
+    await worker.close()
+
+
 async def test_where_the_time_went_is_recorded() -> None:
     """Every wait has a reason."""
     worker = Worker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import cast
 
 import structlog
 
@@ -36,8 +37,8 @@ class Senders:
         self._hungry: deque[tuple[Lane, Flow, Path]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self.attempting: set[Item] = set()
-        """Mails whose attempt is under way."""
+        self.attempting: dict[Item, asyncio.Task[None]] = {}
+        """Mails whose attempt is under way, and the agent that makes it."""
 
     @property
     def connections(self) -> int:
@@ -101,14 +102,14 @@ class Senders:
                 await connection.quit()
 
     async def _attempt(self, item: Item, connection: Connection, lane: Lane, *, fresh: bool) -> bool:
-        self.attempting.add(item)
+        self.attempting[item] = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             return await self._attempts.make(item, connection, lane, fresh=fresh)
         except HandedBackError:
             log.info("attempt.handed_back", lane=lane.name)
             return True
         finally:
-            self.attempting.discard(item)
+            del self.attempting[item]
 
     async def _wait_for_mail(self, flow: Flow, lane: Lane, *, connected: bool) -> bool:
         """Whether to go on: there is mail, or there is within the time that an idle connection is kept."""
@@ -158,9 +159,15 @@ class Senders:
                     self._attempts.throttled(item, until, "connection")
 
     async def finish(self, items: set[Item]) -> None:
-        """Wait until none of ``items`` is being attempted."""
-        while items & self.attempting:
-            await self._clock.sleep(0.01)
+        """Wait until none of ``items`` is being attempted; cut off when this is cancelled."""
+        try:
+            while items & self.attempting.keys():
+                await self._clock.sleep(0.01)
+        except asyncio.CancelledError:
+            # Their next owner takes them for in doubt and may send them: what is not done now must not be done later.
+            for item in items & self.attempting.keys():
+                self.attempting[item].cancel()
+            raise
 
     async def close(self) -> None:
         """End every agent; attempts still under way are cut off."""
