@@ -165,6 +165,21 @@ def test_every_question_can_be_asked(tmp_path: Path) -> None:
         clickhouse.close()
 
 
+def test_targets_of_make_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
+    assert {"demo", "test", "check"} <= named
+    assert not named - set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_the_image_is_built_with_the_uv_that_a_checkout_uses() -> None:
+    used = re.findall(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert used == re.findall(
+        r"^ARG UV_VERSION=(\S+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+
 def compose_file() -> dict[str, Any]:
     """The compose file as it is read: anchors resolved."""
     return yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
