@@ -145,10 +145,16 @@ class FaustIntake:
         elif TP(record.topic, partition) in self._leases:
             self._admit(record)
         else:
-            self._opening[partition] = [record]
-            task = asyncio.create_task(self._open(partition, self._epoch))
-            self._openers.add(task)
-            task.add_done_callback(self._openers.discard)
+            self._begin_to_open(partition).append(record)
+
+    def _begin_to_open(self, partition: int) -> list[Taken]:
+        """Have the handler load what it needs; returns where records wait meanwhile."""
+        waiting: list[Taken] = []
+        self._opening[partition] = waiting
+        task = asyncio.create_task(self._open(partition, self._epoch))
+        self._openers.add(task)
+        task.add_done_callback(self._openers.discard)
+        return waiting
 
     async def _open(self, partition: int, epoch: int) -> None:
         try:
@@ -221,7 +227,10 @@ class FaustIntake:
             self.moved_at = time.monotonic()
 
     async def _on_assigned(self, sender: Any, assigned: Any, *_: Any, **__: Any) -> None:
-        log.info("partitions.assigned", partitions=sorted({tp.partition for tp in assigned}))
+        partitions = {tp.partition for tp in assigned if tp.topic in self._topics}
+        log.info("partitions.assigned", partitions=sorted(partitions))
+        for partition in sorted(partitions - self.partitions - self._opening.keys()):
+            self._begin_to_open(partition)
         self.joined.set()
 
     async def _on_revoked(self, sender: Any, revoked: Any, *_: Any, **__: Any) -> None:
