@@ -266,3 +266,15 @@ async def test_a_step_that_raises_on_one_event_buries_it_with_the_reason(tmp_pat
     assert by_id["good"].event_type == "composed"
     assert len(worker.bus.all(DEAD)) == 1
     assert sorted(worker.done) == [0, 1]
+
+
+async def test_the_time_before_composing_is_told_by_reason(worker: Worker) -> None:
+    """An hour by the event's own wish, two seconds behind others."""
+    record = worker.record(worker.event(send_at=at(worker, 3600)))
+    await worker.take(record)
+    (waiting,) = worker.bus.all(WHEEL["1h"])
+    await worker.clock.advance(3602)
+    await worker.take(Taken(record.topic, 0, 50, b"k", waiting.value, waiting.headers, worker.clock.now()))
+    waits = worker.mails[0].progress.waits
+    assert waits.schedule == pytest.approx(3_600_000, abs=5)
+    assert waits.queue == pytest.approx(2_000, abs=5)

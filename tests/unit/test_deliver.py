@@ -16,6 +16,7 @@ from sluice.domain.topics import DEAD, READY, SUPPRESSIONS, WHEEL
 from sluice.ports.bus import NotStored
 from sluice.ports.intake import Taken
 from sluice.ports.mailer import Transaction
+from sluice.ports.records import replay_record
 from sluice.ports.resolver import LookupFailed, MxHosts, NullMx
 
 LATER = Replied("rcpt", 451, "4.7.1 greylisted, try again later", "4.7.1")
@@ -112,6 +113,21 @@ async def test_silence_after_the_dot_is_held_where_the_sender_wants_no_second_co
     assert len(worker.bus.all(DEAD)) == 1
     assert worker.waiting() == []
     assert worker.done == [0]
+    await worker.close()
+
+
+async def test_a_held_mail_that_is_replayed_is_sent() -> None:
+    """The operator decided; the ledger must not take it for a repeat."""
+    worker = Worker()
+    worker.mailer.answer("m1@site.example", Unknown("timeout"), Replied("dot", 250, "ok"))
+    record = worker.record(worker.envelope("m1", in_doubt="hold"))
+    await worker.take(record)
+    (held,) = worker.bus.all(DEAD)
+    letter = Taken(DEAD, 0, 0, held.key, held.value, held.headers, 0.0)
+    again = replay_record(letter, record.topic, record.partition)
+    await worker.take(Taken(record.topic, record.partition, 7, again.key, again.value, again.headers, 0.0))
+    assert len(worker.mailer.taken) == 1
+    assert sorted(worker.done) == [0, 7]
     await worker.close()
 
 

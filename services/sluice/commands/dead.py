@@ -17,7 +17,7 @@ from sluice.domain.outcome import moment
 from sluice.domain.topics import DEAD
 from sluice.ports.bus import Record
 from sluice.ports.intake import Taken
-from sluice.ports.records import ORIGIN, REASON
+from sluice.ports.records import ORIGIN, REASON, replay_record
 from sluice.runtime import console as parts
 from sluice.runtime.config import load_settings
 
@@ -120,8 +120,7 @@ def _again(record: Taken, partitions: Mapping[str, int]) -> Record:
         raise SluiceError(f"dead letter {record.offset} came from topic {topic or '(not named)'}, which does not exist")
     number = rest.partition(":")[0]
     partition = int(number) if number.isdigit() and int(number) < partitions[topic] else None
-    headers = [pair for pair in record.headers if pair[0] not in (REASON, ORIGIN)]
-    return Record(topic, record.value, record.key, headers, partition)
+    return replay_record(record, topic, partition)
 
 
 def _matching(records: Iterable[Taken], reason: str | None, origin: str | None) -> Iterator[Taken]:

@@ -30,13 +30,14 @@ class ComposeService:
         clock = wiring.SystemClock()
         recorder = wiring.recorder(settings)
         self._resolver = wiring.resolver(settings)
-        sites = Sites(wiring.rules(settings).sites, wiring.routes(settings), self._resolver, clock)
+        rules = wiring.rules(settings)
+        sites = Sites(rules.sites, wiring.routes(settings), self._resolver, clock)
         composer = Composer(
             reference=self._catalogue,
             renderer=wiring.renderer(),
             signer=wiring.signer(settings),
             recorder=recorder,
-            limits=wiring.limits(settings),
+            limits=wiring.limits(settings, rules),
             site_of=sites.settled,
         )
         self._handler = ComposeHandler(

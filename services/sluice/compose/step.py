@@ -19,7 +19,7 @@ from sluice.domain.content import (
 )
 from sluice.domain.errors import Refused
 from sluice.domain.events import Priority, SendEvent
-from sluice.domain.mail import Envelope, Mail
+from sluice.domain.mail import Envelope, Mail, Progress, Waits
 from sluice.domain.mime import Part
 from sluice.domain.outcome import Outcome
 from sluice.domain.reference import Template, Tenant
@@ -120,8 +120,9 @@ class Composer:
         except Refused as error:
             return Made(self.refused(event, delivery.message_id, error, origin, now, delivery))
         content = self._signer.sign(unsigned, tenant.signing, now=now)
-        mail = Mail(self._envelope(admitted, delivery, content, origin, now), content)
-        return Made(self._recorder.of_mail(mail.envelope, "composed", now), mail)
+        waits = _waits(admitted, origin, now)
+        mail = Mail(self._envelope(admitted, delivery, content, origin, now), content, Progress(waits=waits))
+        return Made(self._recorder.of_mail(mail.envelope, "composed", now, waits=waits), mail)
 
     def _render(self, admitted: Admitted, delivery: Delivery, tenant: Tenant) -> Rendered:
         event = admitted.event
@@ -198,6 +199,12 @@ class Composer:
             reason=error.reason,
             trace_id=origin.trace_id,
         )
+
+
+def _waits(admitted: Admitted, origin: Origin, now: float) -> Waits:
+    """Where the time since the publication went: until it was due, and then in the queue."""
+    due = max(origin.published_at, admitted.send_at or origin.published_at)
+    return Waits().plus("schedule", (due - origin.published_at) * 1000).plus("queue", (now - due) * 1000)
 
 
 def message_ids(event: SendEvent) -> list[str]:

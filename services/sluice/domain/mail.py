@@ -129,6 +129,15 @@ def with_progress(headers: Iterable[tuple[str, bytes]], progress: Progress) -> H
     return kept
 
 
+def next_round(progress: bytes) -> Progress:
+    """A mail's progress, as its header has it, one round on; raises :class:`Undecodable`."""
+    try:
+        found = _progress.decode(progress)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Undecodable(PROGRESS, str(error)) from error
+    return msgspec.structs.replace(found, round=found.round + 1)
+
+
 def with_envelope(headers: Iterable[tuple[str, bytes]], envelope: Envelope) -> Headers:
     """The same headers with another envelope."""
     return [*(pair for pair in headers if pair[0] != ENVELOPE), (ENVELOPE, _encode(envelope))]

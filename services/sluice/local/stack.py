@@ -26,7 +26,7 @@ from sluice.runtime.config import PREFIX, Settings, load_settings
 SEEDED = "seeded"
 DRAIN_S = 10
 SESSION_S = 12
-"""Kafka takes a dead process's partitions away after this long; on one machine there is no network to be patient with."""
+"""Seconds after which Kafka takes a dead process's partitions away: on one machine no network asks for patience."""
 Say = Callable[[str], None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,18 +90,20 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
         bases = [(base, priority) for base, priority in _bases(self.examples)]
         base_weights = [weight for name, _, weight in _BASES if (self.examples / f"{name}.json").exists()] or [1]
         fates, fate_weights = zip(*_FATES, strict=True)
-        rare = {round(self.mails * (n + 1) / 16): _RARE[n % 3] for n in range(15)}
-        broken = {round(self.mails * (n + 1) / 11) for n in range(10)}
+        rare = deque((self.mails * (n + 1) // 16, _RARE[n % 3]) for n in range(15))
+        broken = deque(self.mails * (n + 1) // 11 for n in range(10))
         made = 0
         while made < self.mails:
             domain = rng.choices(domains, weights)[0]
-            if made in broken:
-                broken.discard(made)
+            if broken and made >= broken[0]:
+                broken.popleft()
                 yield _undecodable(rng, domain, made)
                 made += 1
                 continue
             base, priority = rng.choices(bases, base_weights)[0]
-            fate = rare.pop(made, None) or rng.choices(fates, fate_weights)[0]
+            fate = rng.choices(fates, fate_weights)[0]
+            if rare and made >= rare[0][0] and domain not in (GREY, CLOSED):
+                fate = rare.popleft()[1]
             event = self._event(rng, base, domain, fate, made)
             yield Mail(event, priority, len(event["to"]))
             made += len(event["to"])

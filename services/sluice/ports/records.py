@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from sluice.domain.mail import NOT_BEFORE, RETURN_TO, Headers, Mail, Progress, ready_headers, with_progress
+from sluice.domain.mail import (
+    NOT_BEFORE,
+    PROGRESS,
+    RETURN_TO,
+    Headers,
+    Mail,
+    Progress,
+    next_round,
+    ready_headers,
+    with_progress,
+)
 from sluice.domain.outcome import Outcome, encode_outcome
 from sluice.domain.reference import Suppression, suppression_key
 from sluice.domain.schedule import entry_tier
@@ -58,6 +68,16 @@ def dead_record(record: Taken, reason: str) -> Record:
         (ORIGIN, f"{record.topic}:{record.partition}:{record.offset}".encode()),
     ]
     return Record(DEAD, record.value, record.key, headers)
+
+
+def replay_record(record: Taken, topic: str, partition: int | None) -> Record:
+    """A dead letter as it was, for where it was. A composed mail gets the next round: its lane's owner would take the
+    same round for a repeat of the one that it remembers."""
+    headers = [pair for pair in record.headers if pair[0] not in (REASON, ORIGIN)]
+    progress = next((value for name, value in headers if name == PROGRESS), None)
+    if progress is not None:
+        headers = with_progress(headers, next_round(progress))
+    return Record(topic, record.value, record.key, headers, partition)
 
 
 def suppression_record(suppression: Suppression) -> Record:

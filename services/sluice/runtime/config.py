@@ -67,7 +67,6 @@ class Settings(BaseSettings):
     dns_servers: str = Field("", description="Resolvers, comma separated; empty for the system's")
     connections: int = Field(200, ge=1, le=20_000, description="Most SMTP connections of one deliver process")
     patience_s: float = Field(8.0, ge=0, le=60, description="A mail that must wait longer than this goes to the wheel")
-    message_id_domain: str | None = Field(None, description="Right side of Message-ID; default is the sender's domain")
 
     max_message_bytes: int = Field(25 * 1024 * 1024, ge=1024, description="Largest mail composed")
     max_schedule_days: float = Field(30.0, gt=0, description="How far ahead send_at may lie")

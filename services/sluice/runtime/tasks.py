@@ -29,7 +29,7 @@ class Tasks:
         """Ask again and again whether something has failed."""
 
         async def ask() -> None:
-            while (error := check()) is None:
+            while (error := check()) is None:  # noqa: ASYNC110  what is asked has no event to wait for
                 await asyncio.sleep(every)
             self.fail(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -122,6 +123,7 @@ def layout(settings: Settings) -> Layout:
         send_partitions=settings.kafka_send_partitions,
         lane_partitions=settings.kafka_lane_partitions,
         wheel_partitions=settings.kafka_wheel_partitions,
+        idempotency_hours=math.ceil(settings.idempotency_hours),
     )
 
 
@@ -176,6 +178,13 @@ def recorder(settings: Settings) -> Recorder:
     return Recorder(settings.node, settings.hash_key.get_secret_value().encode())
 
 
-def limits(settings: Settings) -> Limits:
+def limits(settings: Settings, rules: Rules) -> Limits:
     """What send events may ask for."""
-    return Limits(max_bytes=settings.max_message_bytes, max_schedule=settings.max_schedule_days * DAY)
+    lifetimes = rules.retry.lifetimes
+    return Limits(
+        max_bytes=settings.max_message_bytes,
+        max_schedule=settings.max_schedule_days * DAY,
+        expire_high=lifetimes["high"],
+        expire_normal=lifetimes["normal"],
+        expire_bulk=lifetimes["bulk"],
+    )

@@ -60,7 +60,7 @@ class TopicAdmin:
         current = self._admin.describe_configs([resource])[resource].result(20)
         wrong = [
             f"{name}: {current[name].value} to {value}"
-            for name, value in _config(spec).items()
+            for name, value in _config(spec, self._replication).items()
             if set(current[name].value.split(",")) != set(value.split(","))
         ]
         return (
@@ -72,7 +72,12 @@ class TopicAdmin:
         wanted = {spec.name: spec for spec in specs}
         changes = self.plan(wanted.values())
         new = [
-            NewTopic(c.topic, wanted[c.topic].partitions, self._replication, config=_config(wanted[c.topic]))
+            NewTopic(
+                c.topic,
+                wanted[c.topic].partitions,
+                self._replication,
+                config=_config(wanted[c.topic], self._replication),
+            )
             for c in changes
             if c.action == "create"
         ]
@@ -82,7 +87,7 @@ class TopicAdmin:
         if grown:
             _wait(self._admin.create_partitions(grown))
         changed = [
-            ConfigResource(ResourceType.TOPIC, c.topic, set_config=_config(wanted[c.topic]))
+            ConfigResource(ResourceType.TOPIC, c.topic, set_config=_config(wanted[c.topic], self._replication))
             for c in changes
             if c.action == "configure"
         ]
@@ -91,11 +96,13 @@ class TopicAdmin:
         return changes
 
 
-def _config(spec: TopicSpec) -> dict[str, str]:
+def _config(spec: TopicSpec, replication: int) -> dict[str, str]:
     config = {
         "cleanup.policy": spec.policy,
         "retention.ms": str(spec.retention_ms),
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        # acks=all waits for this many copies; one less than all, so that one broker may be away.
+        "min.insync.replicas": str(max(1, replication - 1)),
     }
     if "compact" in spec.policy:
         config["segment.ms"] = str(3_600_000)
