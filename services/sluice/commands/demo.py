@@ -79,8 +79,9 @@ async def _demo(
             for line in look_on(stack, keep=keep):
                 display.say(line)
             if keep:
-                display.progress("")
+                display.below("ctrl-c stops it")
                 await run.wait()
+            display.below("stopping")
     finally:
         display.stop()
     display.say(f"done after {time.monotonic() - began:.0f} s, set-up and stopping included")
