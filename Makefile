@@ -7,7 +7,7 @@ UV_OLDEST := 0.8.0
 UV := $(shell have=$$(uv --version 2>/dev/null | cut -d ' ' -f 2); \
   [ -n "$$have" ] && [ "$$(printf '%s\n' $(UV_OLDEST) "$$have" | sort -V | head -n 1)" = $(UV_OLDEST) ] \
   && command -v uv || echo .tools/uv/bin/uv)
-SYNC = sync --frozen --all-extras --python $(PYTHON)
+SYNC = sync --frozen --all-extras --compile-bytecode --python $(PYTHON)
 BIN := .venv/bin
 SYNCED := .venv/.synced
 

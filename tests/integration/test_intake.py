@@ -88,8 +88,8 @@ def committed(bootstrap: str, group: str, topic: str, partition: int = 0) -> int
 async def until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
     """Wait for real parts to get there."""
     async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.05)  # noqa: ASYNC110  real parts have no event to wait for
+        while not condition():  # noqa: ASYNC110  real parts have no event to wait for
+            await asyncio.sleep(0.05)
 
 
 class Group:

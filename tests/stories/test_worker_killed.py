@@ -47,12 +47,12 @@ def test_sigkill_in_the_middle_of_two_thousand_mails(stack: Stack) -> None:
     wait_for(arrived, lambda count: count == MAILS, 90, "all mails")
     wait_for(lambda: stack.equation(ids).delivered, lambda count: count == MAILS, 30, "all outcomes")
     in_doubt = stack.query(
-        "SELECT DISTINCT message_id FROM {db}.outcomes WHERE event_type = 'in_doubt' AND message_id IN {ids:Array(String)}",
+        "SELECT DISTINCT message_id FROM {db}.outcomes "
+        "WHERE event_type = 'in_doubt' AND message_id IN {ids:Array(String)}",
         {"ids": ids},
     )
     doubtful = {row["message_id"] for row in in_doubt}
     twice = {each for each in ids if stack.mailbox.copies()[f"<{each}@acme.example>"] > 1}
-    print(f"{before} before the kill, again after {first:.1f} s, {len(doubtful)} in doubt, {len(twice)} came twice")
     assert twice <= doubtful, "a mail came twice and the ledger does not know"
     assert max(stack.mailbox.copies()[f"<{each}@acme.example>"] for each in ids) <= 2
     assert 0 < len(doubtful) <= 400, "more in doubt than connections that were open"
