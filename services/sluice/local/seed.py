@@ -64,15 +64,15 @@ def example_reference(folder: Path = EXAMPLES) -> list[Reference]:
 
 
 def make_keys(folder: Path, reference: Iterable[Reference]) -> None:
-    """DKIM keys that tenants name and that are not there yet, with the selectors ``rsa`` and ``ed25519``."""
+    """Both DKIM keys, ``rsa`` and ``ed25519``, for each domain that a tenant signs with one of them and has none of."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for tenant in reference:
         if not isinstance(tenant, Tenant):
             continue
         for domain in {key.domain for key in tenant.signing}:
             named = {key.selector for key in tenant.signing if key.domain == domain}
-            missing = {selector for selector in named if not (folder / domain / f"{selector}.pem").exists()}
-            if missing == {RSA, ED25519}:
+            made = any((folder / domain / f"{selector}.pem").exists() for selector in (RSA, ED25519))
+            if named & {RSA, ED25519} and not made:
                 generate_keys(folder, domain, rsa_selector=RSA, ed25519_selector=ED25519)
 
 

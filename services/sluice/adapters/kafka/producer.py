@@ -25,7 +25,7 @@ class KafkaBus:
     librdkafka's queue: :meth:`publish` waits when it is full.
     """
 
-    def __init__(self, options: Mapping[str, Any], *, linger_ms: float = 2.0, timeout_s: float = 120.0) -> None:
+    def __init__(self, options: Mapping[str, Any], *, linger_ms: float = 10.0, timeout_s: float = 120.0) -> None:
         self._loop = asyncio.get_running_loop()
         self._producer = Producer(
             {
