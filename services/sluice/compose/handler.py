@@ -24,7 +24,7 @@ from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
 from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND
 from sluice.domain.window import Range
-from sluice.ports.bus import Bus, Record
+from sluice.ports.bus import Bus, Record, when_stored
 from sluice.ports.clock import Clock
 from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, ready_record, wheel_record
@@ -66,6 +66,7 @@ class ComposeHandler:
         self._arrived = asyncio.Event()
         self._seen: dict[int, SeenKeys] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open = 0
 
     async def assigned(self, partition: int) -> dict[str, list[Range]]:
         """Load the idempotency keys that the partition guards."""
@@ -86,8 +87,8 @@ class ComposeHandler:
             kept = [pair for pair in queue if pair[0].partition not in partitions]
             queue.clear()
             queue.extend(kept)
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while self._tasks or self._open:  # noqa: ASYNC110  once per rebalance; an event would cost every mail
+            await asyncio.sleep(0.01)
         for partition in partitions:
             self._seen.pop(partition, None)
 
@@ -250,13 +251,13 @@ class ComposeHandler:
 
     def _publish(self, done: Done, *records: Record) -> None:
         """Publish records in order, and call ``done`` when all are durable."""
-        stored = [self._bus.publish(record) for record in records]
+        self._open += 1
 
-        async def finish() -> None:
-            await asyncio.gather(*stored)
+        def finish() -> None:
+            self._open -= 1
             done()
 
-        self._run(finish())
+        when_stored([self._bus.publish(record) for record in records], finish, self._fatal)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from sluice.domain.conclusion import Recorder
 from sluice.domain.mail import Progress
 from sluice.domain.outcome import Outcome
 from sluice.domain.reference import Suppression
-from sluice.ports.bus import Bus, Position, Record
+from sluice.ports.bus import Bus, Position, Record, when_stored
 from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, put_off_record, suppression_record
 
@@ -29,21 +29,25 @@ class Books:
         self.recorder = recorder
         self._fatal = fatal
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open = 0
 
-    def record(self, outcome: Outcome, partition: int) -> Awaitable[Position]:
+    def record(self, outcome: Outcome, partition: int) -> asyncio.Future[Position]:
         """Publish an outcome to the partition of the ledger that keeps it."""
         return self.bus.publish(outcome_record(outcome, partition))
 
     def conclude(self, item: Item, outcome: Outcome, *more: Record) -> None:
         """The last word on a record: its outcome, then whatever else must be durable, then done."""
+        stored = self.record(outcome, item.record.partition)
+        if more:
+            self.run(self._publish_after(stored, more, item.done))
+        else:
+            self._finish_when([stored], item.done)
 
-        async def write() -> None:
-            await self.record(outcome, item.record.partition)
-            for record in more:
-                await self.bus.publish(record)
-            item.done()
-
-        self.run(write())
+    async def _publish_after(self, first: asyncio.Future[Position], records: tuple[Record, ...], done: Done) -> None:
+        await first
+        for record in records:
+            await self.bus.publish(record)
+        done()
 
     def put_off(self, item: Item, until: float, reason: str, outcome: Outcome | None, now: float) -> None:
         """Into the wheel until ``until``. The outcome goes first: a crash between the two is mended from it."""
@@ -63,23 +67,11 @@ class Books:
 
     def hand_over(self, done: Done, *records: Record) -> None:
         """Publish records that replace one, then call it done."""
-
-        async def write() -> None:
-            for record in records:
-                await self.bus.publish(record)
-            done()
-
-        self.run(write())
+        self._finish_when([self.bus.publish(record) for record in records], done)
 
     def bury(self, record: Taken, reason: str, done: Done, outcome: Outcome) -> None:
         """A record that cannot be handled: to the dead letters, with an outcome that says so."""
-
-        async def write() -> None:
-            await self.bus.publish(dead_record(record, reason))
-            await self.record(outcome, record.partition)
-            done()
-
-        self.run(write())
+        self._finish_when([self.bus.publish(dead_record(record, reason)), self.record(outcome, record.partition)], done)
 
     def suppress(self, item: Item, reason: str, now: float) -> None:
         """Never mail the recipient again for this tenant."""
@@ -91,6 +83,15 @@ class Books:
             created_at=datetime.fromtimestamp(now, UTC),
         )
         self.hand_over(_nothing, suppression_record(suppression))
+
+    def _finish_when(self, stored: Sequence[asyncio.Future[Position]], done: Done) -> None:
+        self._open += 1
+
+        def finish() -> None:
+            self._open -= 1
+            done()
+
+        when_stored(stored, finish, self._fatal)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a piece of work whose failure is fatal."""
@@ -105,8 +106,8 @@ class Books:
 
     async def settled(self) -> None:
         """Wait until nothing is being written."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        while self._tasks or self._open:  # noqa: ASYNC110  once per rebalance; an event would cost every mail
+            await asyncio.sleep(0.01)
 
 
 def _nothing() -> None:

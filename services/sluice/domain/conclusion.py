@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 import msgspec
 
@@ -76,7 +77,7 @@ class Recorder(msgspec.Struct, frozen=True):
             fault=verdict.fault if verdict else None,
             rule=verdict.rule if verdict else None,
             reason=reason or _reason(result),
-            tls=TlsUsed(way.tls.policy, way.tls.version, way.tls.cipher) if way.tls else None,
+            tls=_tls(way.tls) if way.tls else None,
             size_bytes=envelope.size,
             queued_at=moment(envelope.queued_at),
             waits=waits,
@@ -158,13 +159,22 @@ class Recorder(msgspec.Struct, frozen=True):
 
     def hashed(self, address: str) -> str:
         """The keyed hash of an address (case-folded): 32 hexadecimal digits, the same for the same address."""
-        return hmac.digest(self.hash_key, address.casefold().encode(), hashlib.sha256).hex()[:32]
+        return _hashed(self.hash_key, address)
+
+
+@lru_cache(10_000)
+def _hashed(key: bytes, address: str) -> str:
+    return hmac.digest(key, address.casefold().encode(), hashlib.sha256).hex()[:32]
 
 
 def _reply(result: Result | None) -> SmtpReply | None:
     if not isinstance(result, Replied):
         return None
     return SmtpReply(result.code, result.phase, result.text, result.enhanced)
+
+
+def _tls(tls: Tls) -> TlsUsed:
+    return TlsUsed(tls.policy, tls.version, tls.cipher, tls.failure)
 
 
 def _reason(result: Result | None) -> str | None:

@@ -1,6 +1,7 @@
 """Publishing to the log."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -29,10 +30,10 @@ class Position(msgspec.Struct, frozen=True):
 class Bus(Protocol):
     """A durable, partitioned log."""
 
-    def publish(self, record: Record) -> Awaitable[Position]:
-        """Queue a record; the awaitable is done when the log has acknowledged it durably.
+    def publish(self, record: Record) -> asyncio.Future[Position]:
+        """Queue a record; the future is done when the log has acknowledged it durably.
 
-        Raises (from the awaitable) :class:`NotStored` when the log refused or could not be reached in time.
+        It fails with :class:`NotStored` when the log refused or could not be reached in time.
         """
         ...
 
@@ -43,3 +44,26 @@ class Bus(Protocol):
 
 class NotStored(Exception):
     """The log did not acknowledge a record; it may be published again."""
+
+
+def when_stored(
+    stored: Sequence[asyncio.Future[Position]],
+    then: Callable[[], None],
+    fatal: Callable[[BaseException], None],
+) -> None:
+    """Call ``then`` once all are stored, or ``fatal`` with the first failure. Costs no task: it is called per mail."""
+    left = len(stored)
+
+    def one_done(future: asyncio.Future[Position]) -> None:
+        nonlocal left
+        if future.cancelled():
+            return
+        if (error := future.exception()) is not None:
+            fatal(error)
+            return
+        left -= 1
+        if not left:
+            then()
+
+    for future in stored:
+        future.add_done_callback(one_done)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from sluice.domain.dane import DaneHost
 from sluice.domain.smtp import Broken, Replied, Result, Tls, TlsPolicy
 
 
@@ -19,6 +20,12 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     ehlo: str
     source_address: str | None = None
     tls: TlsPolicy = "opportunistic"
+    dane: DaneHost | None = None
+    """The TLSA records to verify by, with policy ``dane``."""
+    tls_testing: bool = False
+    """Whether to find out if policy ``mta_sts`` could be kept, and report it while ``tls`` is what counts."""
+    tls_failure: str | None = None
+    """What is known to be wrong with the protection, to be reported in :attr:`Connection.tls`."""
     implicit_tls: bool = False
     username: str | None = None
     password: str | None = None

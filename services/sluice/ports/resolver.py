@@ -47,3 +47,15 @@ class Resolver(Protocol):
     async def addresses(self, host: str) -> tuple[str, ...] | LookupFailed:
         """IPv4 and IPv6 addresses of ``host``; empty when it has none."""
         ...
+
+
+class Texts(Protocol):
+    """DNS, as MTA-STS needs it besides."""
+
+    async def txt(self, name: str) -> tuple[str, ...] | LookupFailed:
+        """The TXT records at ``name``, the strings of each put together; empty when there are none."""
+        ...
+
+    async def addresses(self, host: str) -> tuple[str, ...] | LookupFailed:
+        """As :meth:`Resolver.addresses`."""
+        ...

@@ -6,7 +6,6 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Awaitable
 
 import structlog
 
@@ -102,7 +101,7 @@ class WheelTurner:
 
     async def _release(self) -> None:
         now = self._clock.now()
-        moving: list[tuple[_Resting, Taken, Awaitable[Position]]] = []
+        moving: list[tuple[_Resting, Taken, asyncio.Future[Position]]] = []
         for part in self._parts.values():
             while part.heap and part.heap[0][0] <= now:
                 record = heapq.heappop(part.heap)[2]

@@ -9,6 +9,8 @@ import faust
 import msgspec
 from faust import SASLCredentials
 
+from sluice.adapters.kafka.consumer import use_direct_consumer
+
 
 class FaustOptions(msgspec.Struct, frozen=True):
     """How a service joins Kafka. ``instance_id`` names a static member; None for a dynamic one."""
@@ -39,7 +41,7 @@ def faust_app(options: FaustOptions) -> faust.App:
         extra["broker_credentials"] = credentials
     if options.instance_id:
         extra["consumer_group_instance_id"] = options.instance_id
-    return _App(
+    app = _App(
         options.group,
         broker=[f"kafka://{server.strip()}" for server in options.bootstrap.split(",")],
         broker_client_id=options.client_id,
@@ -61,6 +63,8 @@ def faust_app(options: FaustOptions) -> faust.App:
         store="memory://",
         **extra,
     )
+    use_direct_consumer(app)
+    return app
 
 
 def _credentials(options: FaustOptions) -> Any:

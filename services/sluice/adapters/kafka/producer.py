@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -49,13 +49,13 @@ class KafkaBus:
         self._thread = threading.Thread(target=self._poll, name="kafka-reports", daemon=True)
         self._thread.start()
 
-    def publish(self, record: Record) -> Awaitable[Position]:
+    def publish(self, record: Record) -> asyncio.Future[Position]:
         """See :class:`sluice.ports.bus.Bus`. Order within a partition is the order of the calls."""
         future: asyncio.Future[Position] = self._loop.create_future()
         try:
             self._produce(record, future)
         except BufferError:
-            return self._publish_when_room(record, future)
+            return asyncio.ensure_future(self._publish_when_room(record, future))
         except KafkaException as error:
             future.set_exception(NotStored(f"{record.topic}: {error}"))
         return future

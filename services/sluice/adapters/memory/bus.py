@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 
 from sluice.ports.bus import NotStored, Position, Record
 
@@ -19,7 +19,7 @@ class MemoryBus:
         self.refusing: NotStored | None = None
         """When set, what every publication fails with."""
 
-    def publish(self, record: Record) -> Awaitable[Position]:
+    def publish(self, record: Record) -> asyncio.Future[Position]:
         """See :class:`sluice.ports.bus.Bus`."""
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if self.refusing is not None:

@@ -14,16 +14,18 @@ class MemoryResolver:
     """Answers from two tables, which may be changed while it is in use.
 
     ``domains`` holds what :meth:`mx` answers; a domain that is only in ``hosts`` is its own implicit MX, any other does
-    not exist. ``hosts`` holds what :meth:`addresses` answers.
+    not exist. ``hosts`` holds what :meth:`addresses` answers, ``texts`` what :meth:`txt` does.
     """
 
     def __init__(
         self,
         domains: Mapping[str, MxAnswer] | None = None,
         hosts: Mapping[str, tuple[str, ...] | LookupFailed] | None = None,
+        texts: Mapping[str, tuple[str, ...] | LookupFailed] | None = None,
     ) -> None:
         self.domains = dict(domains or {})
         self.hosts = dict(hosts or {})
+        self.texts = dict(texts or {})
 
     async def mx(self, domain: str) -> MxAnswer:
         """As :meth:`sluice.ports.resolver.Resolver.mx`."""
@@ -41,6 +43,10 @@ class MemoryResolver:
             return (str(ipaddress.ip_address(host)),)
         except ValueError:
             return self.hosts.get(host, ())
+
+    async def txt(self, name: str) -> tuple[str, ...] | LookupFailed:
+        """As :meth:`sluice.ports.resolver.Texts.txt`."""
+        return self.texts.get(name, ())
 
     async def close(self) -> None:
         """Nothing to close."""
