@@ -204,3 +204,12 @@ async def test_the_least_recently_used_answer_is_forgotten(dns: DnsResolver, ser
     await dns.mx("two.example")
     await dns.mx("a.example")
     assert server.asked == [("a.example", "MX")]
+
+
+async def test_text_records_are_put_together(dns: DnsResolver, server: ScriptedDns) -> None:
+    server.records["_x.text.example", "TXT"] = ['"one" "two"']
+    server.records["_y.text.example", "CNAME"] = ["_x.text.example."]
+    assert await dns.txt("_x.text.example") == ("onetwo",)
+    assert await dns.txt("_y.text.example") == ("onetwo",)
+    assert await dns.txt("nowhere.example") == ()
+    assert await dns.txt("broken.example") == LookupFailed("servfail")

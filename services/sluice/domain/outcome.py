@@ -44,6 +44,8 @@ class TlsUsed(msgspec.Struct, frozen=True, omit_defaults=True):
     policy: TlsPolicy
     version: str | None = None
     cipher: str | None = None
+    failure: str | None = None
+    """What an MTA-STS policy in testing would have refused the connection for."""
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from sluice.domain.errors import RuleError
-from sluice.domain.smtp import Broken, TlsPolicy
+from sluice.domain.smtp import Broken, SettableTls
 
 
 class MxRoute(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class StaticRoute(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int = 25
-    tls: TlsPolicy | None = None
+    tls: SettableTls | None = None
     implicit_tls: bool = False
 
 
@@ -36,7 +36,7 @@ class RelayRoute(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 587
     username: str
     password_ref: str
-    tls: TlsPolicy = "required"
+    tls: SettableTls = "required"
     implicit_tls: bool = False
 
 
@@ -141,9 +141,9 @@ def parse_route(target: str) -> Route:
     if unknown:
         raise RuleError(f"unknown option {', '.join(sorted(unknown))}; there are tls and password_ref")
     tls = options.get("tls")
-    if tls is not None and tls not in get_args(TlsPolicy):
-        raise RuleError(f"tls is one of {', '.join(get_args(TlsPolicy))}")
-    policy = cast("TlsPolicy | None", tls)
+    if tls is not None and tls not in get_args(SettableTls):
+        raise RuleError(f"tls is one of {', '.join(get_args(SettableTls))}")
+    policy = cast("SettableTls | None", tls)
     implicit = url.scheme == "smtps"
     if url.username is None:
         if "password_ref" in options:

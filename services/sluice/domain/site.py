@@ -10,7 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from sluice.domain.shaping import Rate
-from sluice.domain.smtp import TlsPolicy
+from sluice.domain.smtp import SettableTls
 
 SITES_KEPT = 100_000
 """Answers of :meth:`SiteRules.site_for` kept in memory; more domains than that are worked out anew."""
@@ -38,7 +38,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 10
     mails_per_connection: int = 100
     idle: float = 60.0
-    tls: TlsPolicy = "opportunistic"
+    tls: SettableTls = "opportunistic"
     connect_rate: Rate | None = None
     failed_connects: int = 10
     pause: float = 300.0

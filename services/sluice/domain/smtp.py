@@ -9,15 +9,23 @@ import msgspec
 Phase = Literal["resolve", "connect", "banner", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "dot", "rset"]
 """Where in the conversation something happened. ``dot`` is after the content's final dot was written."""
 
-TlsPolicy = Literal["none", "opportunistic", "required", "verified"]
+SettableTls = Literal["none", "opportunistic", "required", "verified"]
+"""What an operator can ask for: nothing, TLS where offered, TLS with any certificate, with one for the host's name."""
+
+TlsPolicy = Literal["none", "opportunistic", "required", "verified", "mta_sts", "dane"]
+"""What a connection is held to: the operator's choice, or more because the recipient's domain asks for it."""
 
 
 class Tls(msgspec.Struct, frozen=True):
-    """The protection a connection had: protocol version (``TLSv1.3``), cipher name, and the policy asked for."""
+    """The protection a connection had: protocol version (``TLSv1.3``), cipher name, and the policy asked for.
+
+    ``failure`` is what an MTA-STS policy in testing would have refused the connection for.
+    """
 
     policy: TlsPolicy
     version: str | None = None
     cipher: str | None = None
+    failure: str | None = None
 
 
 class Replied(msgspec.Struct, frozen=True):

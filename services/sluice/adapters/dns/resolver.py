@@ -37,7 +37,7 @@ _REASONS = {
     ares.ARES_EFORMERR: "format error",
     ares.ARES_EBADRESP: "bad response",
 }
-_Type = Literal["MX", "A", "AAAA"]
+_Type = Literal["MX", "A", "AAAA", "TXT"]
 
 
 class _Records:
@@ -76,6 +76,7 @@ class DnsResolver:
         self._channel: aiodns.DNSResolver | None = None
         self._mx: AnswerCache[str, MxAnswer] = AnswerCache(entries, now)
         self._addresses: AnswerCache[str, tuple[str, ...] | LookupFailed] = AnswerCache(entries, now)
+        self._texts: AnswerCache[str, tuple[str, ...] | LookupFailed] = AnswerCache(entries, now)
 
     async def mx(self, domain: str) -> MxAnswer:
         """As :meth:`sluice.ports.resolver.Resolver.mx`."""
@@ -88,10 +89,15 @@ class DnsResolver:
         except ValueError:
             return await self._addresses.get(host, lambda: self._find_addresses(host))
 
+    async def txt(self, name: str) -> tuple[str, ...] | LookupFailed:
+        """As :meth:`sluice.ports.resolver.Texts.txt`."""
+        return await self._texts.get(name, lambda: self._find_texts(name))
+
     async def close(self) -> None:
         """Give up what is under way and close the sockets."""
         await self._mx.close()
         await self._addresses.close()
+        await self._texts.close()
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
@@ -128,6 +134,12 @@ class DnsResolver:
             if isinstance(found, LookupFailed):
                 return found, FAILURE_TTL
         return (), min(found.ttl for found in known)
+
+    async def _find_texts(self, name: str) -> tuple[tuple[str, ...] | LookupFailed, float]:
+        found = await self._query(name, "TXT")
+        if isinstance(found, LookupFailed):
+            return found, FAILURE_TTL
+        return tuple(data.data.decode("utf-8", "replace") for data in found.data), found.ttl
 
     async def _query(self, name: str, kind: _Type) -> _Records | LookupFailed:
         try:

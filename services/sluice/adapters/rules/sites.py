@@ -10,7 +10,7 @@ from msgspec import Meta
 from sluice.adapters.rules.reading import Problems, only, read_table, read_tables
 from sluice.domain.shaping import Rate, parse_duration
 from sluice.domain.site import Penalty, Site, SiteGroup, SiteRules
-from sluice.domain.smtp import TlsPolicy
+from sluice.domain.smtp import SettableTls
 
 FILE = "sites.toml"
 Count = Annotated[int, Meta(ge=1, le=100_000)]
@@ -29,7 +29,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     connect_rate: str | None = None
     failed_connects: Count | None = None
     pause: str | None = None
-    tls: TlsPolicy | None = None
+    tls: SettableTls | None = None
     lanes: Count | None = None
 
 

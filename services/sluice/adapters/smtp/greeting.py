@@ -10,6 +10,7 @@ from aiosmtplib.auth import auth_login_encode, auth_plain_encode
 
 from sluice.adapters.smtp.capabilities import Capabilities, read_capabilities
 from sluice.adapters.smtp.channel import Channel, Fault
+from sluice.adapters.smtp.dane import dane_failure, peer_chain
 from sluice.adapters.smtp.reply import Reply
 from sluice.domain.smtp import Broken, Phase, Replied, Tls
 from sluice.ports.mailer import Hop, Timeouts
@@ -44,7 +45,7 @@ class Greeter:
         self._context = context
         self._address = address
         self._phase: Phase = "banner"
-        self._tls = Tls(hop.tls)
+        self._tls = Tls(hop.tls, failure=hop.tls_failure)
 
     async def greet(self, *, starttls: bool) -> Greeted | HandshakeFailed | Replied | Broken:
         """Do what the hop asks for; with ``starttls`` False, STARTTLS is not even tried."""
@@ -62,7 +63,7 @@ class Greeter:
         except Fault as fault:
             if fault.reason == "tls" and self._phase == "starttls" and self._hop.tls == "opportunistic":
                 return HandshakeFailed(fault.detail)
-            return Broken(self._phase, fault.reason, fault.detail)
+            return Broken(self._phase, fault.reason, self._blamed(fault.detail))
         return Greeted(offered, self._tls)
 
     async def _banner(self) -> None:
@@ -85,10 +86,10 @@ class Greeter:
 
     async def _starttls(self, offered: Capabilities) -> bool:
         self._phase = "starttls"
-        must = self._hop.tls in ("required", "verified")
+        must = self._hop.tls in ("required", "verified", "mta_sts", "dane")
         if not offered.starttls:
             if must:
-                raise _Refused(Broken("starttls", "tls", "the server offers no STARTTLS"))
+                raise _Refused(Broken("starttls", "tls", self._blamed("the server offers no STARTTLS")))
             return False
         reply = await self._ask("STARTTLS")
         if reply.code != 220:
@@ -99,10 +100,23 @@ class Greeter:
         return True
 
     async def _handshake(self) -> None:
-        await self._channel.start_tls(self._context, self._hop.host.rstrip("."), self._timeouts.connect)
+        dane = self._hop.dane
+        # RFC 7672 section 8.1: the TLSA base domain is the name that the server picks its certificate by.
+        name = (dane.base if dane else self._hop.host).rstrip(".")
+        await self._channel.start_tls(self._context, name, self._timeouts.connect)
         session = self._channel.transport.get_extra_info("ssl_object")
+        if self._hop.tls == "dane":
+            failure = dane_failure(dane, peer_chain(session)) if dane else "no TLSA record to verify by"
+            if failure is not None:
+                raise Fault("tls", failure)
         cipher = session.cipher()
-        self._tls = Tls(self._hop.tls, session.version(), cipher[0] if cipher else None)
+        self._tls = Tls(self._hop.tls, session.version(), cipher[0] if cipher else None, self._hop.tls_failure)
+
+    def _blamed(self, detail: str) -> str:
+        """With the name of the policy that asks for TLS, when it is the recipient's domain that does."""
+        if self._phase == "starttls" and self._hop.tls in ("mta_sts", "dane"):
+            return f"{self._hop.tls}: {detail}"
+        return detail
 
     async def _auth(self, offered: Capabilities) -> None:
         if self._hop.username is None:

@@ -9,13 +9,14 @@ import socket
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from sluice.adapters.smtp.channel import Channel
 from sluice.adapters.smtp.connection import SmtpConnection
 from sluice.adapters.smtp.greeting import Greeted, Greeter, HandshakeFailed
 from sluice.adapters.smtp.security import BrokenTls, Contexts
-from sluice.domain.smtp import Broken, Replied
+from sluice.domain.smtp import Broken, Replied, TlsPolicy
 from sluice.ports.mailer import Hop, Timeouts
 
 log = structlog.get_logger(__name__)
@@ -40,21 +41,44 @@ class SmtpMailer:
         self._timeouts = timeouts or Timeouts()
         self._contexts = Contexts(ca_file)
         self._broken_tls = BrokenTls(_NO_TLS_SECONDS, now)
+        self._unverified = BrokenTls(_NO_TLS_SECONDS, now)
 
     async def connect(self, hop: Hop) -> SmtpConnection | Replied | Broken:
         """A greeted connection, or why there is none."""
         server = (hop.host, hop.port)
+        if hop.tls_testing:
+            return await self._rehearse(hop, server)
         starttls = hop.tls != "none" and not (hop.tls == "opportunistic" and server in self._broken_tls)
         outcome = await self._open(hop, starttls=starttls)
         if isinstance(outcome, HandshakeFailed):
             log.warning("starttls_broken", host=hop.host, port=hop.port, detail=outcome.detail)
-            self._broken_tls.add(server)
+            self._broken_tls.add(server, outcome.detail)
             outcome = await self._open(hop, starttls=False)
         if isinstance(outcome, HandshakeFailed):
             return Broken("starttls", "tls", outcome.detail)
         return outcome
 
-    async def _open(self, hop: Hop, *, starttls: bool) -> SmtpConnection | HandshakeFailed | Replied | Broken:
+    async def _rehearse(self, hop: Hop, server: tuple[str, int]) -> SmtpConnection | Replied | Broken:
+        """Connect as under MTA-STS; where that fails, tell so, and connect by the hop's own policy."""
+        failure = self._unverified.detail(server)
+        if failure is None:
+            outcome = await self._open(hop, starttls=True, held_to="mta_sts")
+            if isinstance(outcome, SmtpConnection):
+                return outcome
+            if isinstance(outcome, Replied | Broken) and outcome.phase != "starttls":
+                return outcome
+            failure = f"mta_sts: {outcome.code} {outcome.text}" if isinstance(outcome, Replied) else outcome.detail
+            self._unverified.add(server, failure)
+            log.warning("mta_sts_testing_failed", host=hop.host, port=hop.port, detail=failure)
+        return await self.connect(msgspec.structs.replace(hop, tls_testing=False, tls_failure=failure))
+
+    async def _open(
+        self, hop: Hop, *, starttls: bool, held_to: TlsPolicy | None = None
+    ) -> SmtpConnection | HandshakeFailed | Replied | Broken:
+        """Connect and greet, under policy ``held_to`` if given; the connection still bears the hop's own."""
+        asked = hop.tls
+        if held_to is not None:
+            hop = msgspec.structs.replace(hop, tls=held_to)
         try:
             async with asyncio.timeout(self._timeouts.connect):
                 channel, address = await _dial(hop)
@@ -77,7 +101,7 @@ class SmtpMailer:
             channel,
             host=hop.host,
             address=address,
-            tls=greeted.tls,
+            tls=msgspec.structs.replace(greeted.tls, policy=asked),
             offered=greeted.capabilities,
             timeouts=self._timeouts,
         )

@@ -20,8 +20,11 @@ class Contexts:
         self._verifying: ssl.SSLContext | None = None
 
     def context(self, policy: TlsPolicy) -> ssl.SSLContext:
-        """Checks certificate and host name for ``verified``; any other policy takes what it is shown (RFC 7435)."""
-        if policy == "verified":
+        """Checks certificate and host name for ``verified`` and ``mta_sts``; any other policy takes what it is shown.
+
+        For those that may, that is RFC 7435; with ``dane`` the TLSA records tell afterwards, not the authorities.
+        """
+        if policy in ("verified", "mta_sts"):
             if self._verifying is None:
                 self._verifying = ssl.create_default_context(cafile=self._ca_file)
             return self._verifying
@@ -33,19 +36,24 @@ class Contexts:
 
 
 class BrokenTls:
-    """Remembers for a while where the handshake failed, so that not every connection is made twice."""
+    """Remembers for a while where the handshake failed, and why, so that not every connection is made twice."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._seconds = seconds
         self._now = now
-        self._until: OrderedDict[tuple[str, int], float] = OrderedDict()
+        self._known: OrderedDict[tuple[str, int], tuple[float, str]] = OrderedDict()
 
     def __contains__(self, server: tuple[str, int]) -> bool:
-        return self._until.get(server, 0.0) > self._now()
+        return self.detail(server) is not None
 
-    def add(self, server: tuple[str, int]) -> None:
+    def detail(self, server: tuple[str, int]) -> str | None:
+        """What was wrong; None when nothing is remembered."""
+        until, detail = self._known.get(server, (0.0, ""))
+        return detail if until > self._now() else None
+
+    def add(self, server: tuple[str, int], detail: str) -> None:
         """Remember a server; the one remembered longest is forgotten when there are too many."""
-        self._until.pop(server, None)
-        self._until[server] = self._now() + self._seconds
-        if len(self._until) > _REMEMBERED:
-            self._until.popitem(last=False)
+        self._known.pop(server, None)
+        self._known[server] = (self._now() + self._seconds, detail)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
