@@ -9,11 +9,13 @@ import pytest
 from tests.support.deliver import PARTITIONS, Worker, rules_with
 
 from sluice.adapters.memory.resolver import MemoryResolver
+from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.mail import Progress, read_mail
+from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
 from sluice.domain.smtp import Broken, Replied, Unknown
-from sluice.domain.topics import DEAD, READY, SUPPRESSIONS, WHEEL
-from sluice.ports.bus import NotStored
+from sluice.domain.topics import DEAD, OUTCOME, READY, SUPPRESSIONS, WHEEL
+from sluice.ports.bus import NotStored, Record
 from sluice.ports.intake import Taken
 from sluice.ports.mailer import Transaction
 from sluice.ports.records import replay_record
@@ -126,6 +128,7 @@ async def test_a_held_mail_that_is_replayed_is_sent() -> None:
     letter = Taken(DEAD, 0, 0, held.key, held.value, held.headers, 0.0)
     again = replay_record(letter, record.topic, record.partition)
     await worker.take(Taken(record.topic, record.partition, 7, again.key, again.value, again.headers, 0.0))
+    await worker.clock.advance(0.1)
     assert len(worker.mailer.taken) == 1
     assert sorted(worker.done) == [0, 7]
     await worker.close()
@@ -227,8 +230,6 @@ async def test_dns_decides_between_later_and_never(answer: LookupFailed | NullMx
 
 async def test_a_site_never_sees_more_connections_or_mails_than_it_allows() -> None:
     """Two connections, ten mails a second, with a burst of one."""
-    from sluice.domain.shaping import Rate
-
     worker = Worker(rules=rules_with(connections=2, rate=Rate(10, 1.0, 1)), patience=60.0)
     for number in range(30):
         await worker.take(worker.record(worker.envelope(f"m{number}")))
@@ -244,8 +245,6 @@ async def test_a_site_never_sees_more_connections_or_mails_than_it_allows() -> N
 
 async def test_a_backlog_over_the_rate_waits_in_the_wheel_each_mail_for_a_slot_of_its_own() -> None:
     """One pass through the wheel, not a carousel."""
-    from sluice.domain.shaping import Rate
-
     worker = Worker(rules=rules_with(rate=Rate(60, 60.0, 1)), patience=8.0)
     for number in range(40):
         await worker.take(worker.record(worker.envelope(f"m{number}")))
@@ -321,6 +320,7 @@ async def test_a_connection_closed_while_idle_costs_no_attempt() -> None:
     await worker.take(worker.record(worker.envelope("m1")))
     worker.mailer.answer("m2@site.example", Broken("mail", "disconnected"), Replied("dot", 250, "ok"))
     await worker.take(worker.record(worker.envelope("m2")))
+    await worker.clock.advance(0.1)
     assert [outcome.attempt for outcome in worker.outcomes("delivered")] == [1, 1]
     assert worker.waiting() == []
     await worker.close()
@@ -394,4 +394,77 @@ async def test_where_the_time_went_is_recorded() -> None:
     (delivered,) = worker.outcomes("delivered")
     assert delivered.waits.retry == 30_000
     assert delivered.attempt == 2
+    await worker.close()
+
+
+SLOWER = Replied("mail", 421, "4.7.0 too many messages from your address, slow down", "4.7.0")
+
+
+async def test_a_site_that_asks_for_less_gets_less_and_the_next_owner_knows() -> None:
+    """The lane's rate is halved, and its state goes over in the last checkpoint."""
+    worker = Worker(rules=rules_with(rate=Rate(100, 1.0, 1)))
+    worker.mailer.answer("m0@site.example", SLOWER)
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    (lane,) = worker.handler.lanes.values()
+    assert lane.allowance.rate(worker.clock.now(), 0.05) == Rate(50.0, 1.0, 1)
+    written: list[Checkpoint] = []
+
+    async def last_words(partitions: set[int]) -> None:
+        written.extend(Checkpoint({}, [], worker.handler.lane_states(number)) for number in partitions)
+
+    worker.handler.before_leaving = last_words
+    await worker.handler.revoked({record.partition})
+    assert worker.handler.lanes == {}
+    (checkpoint,) = written
+    headers = [("ce_type", CHECKPOINT_TYPE.encode())]
+    await worker.bus.publish(Record(OUTCOME, encode_checkpoint(checkpoint), None, headers, record.partition))
+    successor = Worker(bus=worker.bus, clock=worker.clock, rules=rules_with(rate=Rate(100, 1.0, 1)))
+    await successor.take(successor.record(successor.envelope("m9"), offset=50))
+    (lane,) = successor.handler.lanes.values()
+    rate = lane.allowance.rate(worker.clock.now(), 0.05)
+    assert rate is not None
+    assert rate.count == pytest.approx(50.0)
+    await successor.close()
+
+
+async def test_connections_are_closed_before_a_lane_goes_to_another_worker() -> None:
+    """A site allows so many connections to all workers together."""
+    worker = Worker()
+    record = worker.record(worker.envelope("m1"))
+    await worker.take(record)
+    assert worker.senders.connections == 1
+    assert worker.mailer.opened[0].usable
+    await worker.handler.revoked({record.partition})
+    assert worker.senders.connections == 0
+    assert not worker.mailer.opened[0].usable
+
+
+async def test_a_lane_just_opened_has_no_burst_to_spend() -> None:
+    """Its owner before may have spent it a moment ago."""
+    worker = Worker(rules=rules_with(rate=Rate(10, 1.0, 10)), patience=60.0)
+    for number in range(20):
+        await worker.take(worker.record(worker.envelope(f"m{number}")))
+    assert len(worker.mailer.taken) <= 1
+    await worker.clock.advance(1.0)
+    assert len(worker.mailer.taken) <= 11
+    await worker.close()
+
+
+async def test_new_connections_are_opened_no_faster_than_the_site_allows() -> None:
+    """Two a minute, here."""
+    worker = Worker(rules=rules_with(connections=10, connect_rate=Rate(2, 60.0, 2), rate=None), patience=300.0)
+    gate = asyncio.Event()
+
+    async def wait(_: Transaction) -> Replied:
+        await gate.wait()
+        return Replied("dot", 250, "ok")
+
+    for number in range(8):
+        worker.mailer.answer(f"m{number}@site.example", wait)
+        await worker.take(worker.record(worker.envelope(f"m{number}")))
+    assert len(worker.mailer.opened) == 2
+    await worker.clock.advance(60)
+    assert 3 <= len(worker.mailer.opened) <= 4
+    gate.set()
     await worker.close()

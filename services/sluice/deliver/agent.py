@@ -55,8 +55,14 @@ class DeliverService:
         )
         self._intake = wiring.intake(settings, GROUP, tuple(READY.values()), self._handler)
         self._checkpoints = Checkpoints(
-            self._intake, self._bus, clock, lambda: self._intake.partitions, self._handler.started
+            self._intake,
+            self._bus,
+            clock,
+            lambda: self._intake.partitions,
+            self._handler.started,
+            self._handler.lane_states,
         )
+        self._handler.before_leaving = self._checkpoints.write_for
 
     @property
     def health(self) -> Health:

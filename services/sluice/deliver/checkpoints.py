@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sluice.domain.lanes import LaneState
 from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.topics import OUTCOME
 from sluice.ports.bus import Bus, Record
@@ -24,12 +25,14 @@ class Checkpoints:
         clock: Clock,
         partitions: Callable[[], set[int]],
         started: Callable[[int], list[tuple[str, int]]],
+        lanes: Callable[[int], dict[str, LaneState]],
     ) -> None:
         self._intake = intake
         self._bus = bus
         self._clock = clock
         self._partitions = partitions
         self._started = started
+        self._lanes = lanes
         self._last: dict[int, Checkpoint] = {}
 
     async def write_forever(self) -> None:
@@ -42,8 +45,12 @@ class Checkpoints:
         """One round."""
         owned = self._partitions()
         self._last = {number: last for number, last in self._last.items() if number in owned}
-        for number in sorted(owned):
-            checkpoint = Checkpoint(self._intake.finished_beyond(number), self._started(number))
+        await self.write_for(owned)
+
+    async def write_for(self, partitions: set[int]) -> None:
+        """Checkpoints of some partitions."""
+        for number in sorted(partitions):
+            checkpoint = Checkpoint(self._intake.finished_beyond(number), self._started(number), self._lanes(number))
             if checkpoint == _NOTHING and self._last.get(number, _NOTHING) == _NOTHING:
                 continue
             self._last[number] = checkpoint

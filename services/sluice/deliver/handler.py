@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -16,6 +16,7 @@ from sluice.deliver.senders import Senders
 from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Way
 from sluice.domain.errors import Undecodable
+from sluice.domain.lanes import LaneState
 from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
 from sluice.domain.mail import Mail, read_mail, with_envelope, with_progress
 from sluice.domain.outcome import Outcome
@@ -59,7 +60,10 @@ class DeliverHandler:
         self._ledgers: dict[int, Ledger] = {}
         self._items: dict[int, set[Item]] = {}
         self._stopping = False
+        self._learnt: dict[str, LaneState] = {}
         self.lanes: dict[str, Lane] = {}
+        self.before_leaving: Callable[[set[int]], Awaitable[None]] = _nothing_to_do
+        """Called when all that could be finished of partitions is, while they are still ours."""
 
     async def assigned(self, partition: int) -> dict[str, list[Range]]:
         """Read the partition's ledger back; see :class:`sluice.ports.intake.Handler`."""
@@ -67,6 +71,7 @@ class DeliverHandler:
         began = self._clock.now()
         count = await self._ledger_log.read_back(partition, ledger.replay, ledger.restore)
         self._ledgers[partition] = ledger
+        self._learnt.update(ledger.lanes)
         self._items[partition] = set()
         log.info("ledger.read", partition=partition, records=count, seconds=round(self._clock.now() - began, 3))
         return ledger.finished_by_topic()
@@ -169,7 +174,11 @@ class DeliverHandler:
         lane = self.lanes.get(name)
         if lane is None:
             site, number = lane_number(name)
-            lane = self.lanes[name] = Lane(name, self._rules.sites.named(site), number)
+            now = self._clock.now()
+            lane = self.lanes[name] = Lane(name, self._rules.sites.named(site), number, now)
+            learnt = self._learnt.pop(name, None)
+            if learnt is not None:
+                lane.allowance.restore(learnt, self._rules.sites.penalty, now)
         return lane
 
     async def revoked(self, partitions: set[int]) -> None:
@@ -180,7 +189,12 @@ class DeliverHandler:
         for lane in self.lanes.values():
             lane.drop(leaving)
         await self._senders.finish(leaving)
+        going = {name: lane for name, lane in self.lanes.items() if self._home(name) in partitions}
+        await self._senders.leave(set(going.values()))
         await self._books.settled()
+        await self.before_leaving(partitions)
+        for name in going:
+            del self.lanes[name]
         for partition in partitions:
             self._ledgers.pop(partition, None)
 
@@ -188,6 +202,17 @@ class DeliverHandler:
         """Topic and offset of the attempts under way in a partition, for its checkpoint."""
         items = self._senders.attempting
         return [(item.record.topic, item.record.offset) for item in items if item.record.partition == partition]
+
+    def lane_states(self, partition: int) -> dict[str, LaneState]:
+        """The partition's lanes that have something to tell, for its checkpoint."""
+        now, node = self._clock.now(), self._books.recorder.node
+        states = {name: lane.state(now, node) for name, lane in self.lanes.items() if self._home(name) == partition}
+        busy = {name: state for name, state in states.items() if state.learnt or state.queued or state.connections}
+        unopened = {name: state for name, state in self._learnt.items() if self._home(name) == partition}
+        return {**unopened, **busy}
+
+    def _home(self, lane: str) -> int:
+        return lane_partition(lane, self._partitions())
 
     async def sweep_forever(self) -> None:
         """Once a second, put off what waits too long in memory."""
@@ -200,3 +225,7 @@ class DeliverHandler:
         message_id = dict(record.headers).get("ce_id", where.encode()).decode("utf-8", "replace")
         field, reason = (error.field, error.reason) if isinstance(error, Undecodable) else ("lane", str(error))
         return self._books.recorder.of_record(message_id, "", "dead", self._clock.now(), field=field, reason=reason)
+
+
+async def _nothing_to_do(_: set[int]) -> None:
+    return

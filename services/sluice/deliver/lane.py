@@ -9,16 +9,20 @@ from typing import Literal
 
 import msgspec
 
+from sluice.deliver.allowance import Allowance
 from sluice.deliver.item import Item
 from sluice.domain.events import PRIORITIES
+from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Mail
-from sluice.domain.shaping import IDLE, PRIORITY_WEIGHTS, Gcra, WeightedChooser
-from sluice.domain.site import Penalty, Share, Site
+from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
+from sluice.domain.site import Site
 
 _CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
 _RANK = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
+LONGEST_PAUSE = 900.0
+"""Seconds that a mail of a paused lane is put off at most: an operator may resume the lane before."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -71,28 +75,17 @@ class Flow:
 
 
 class Lane:
-    """What this worker may do at one site through one lane. Times are seconds since the epoch."""
+    """What this worker has to do at one site through one lane. Times are seconds since the epoch."""
 
-    def __init__(self, name: str, site: Site, number: int) -> None:
+    def __init__(self, name: str, site: Site, number: int, now: float) -> None:
         self.name = name
         self.site = site
+        self.allowance = Allowance(site, number, now)
         self.flows: dict[str, Flow] = {}
         self.senders = 0
-        self.paused_until = 0.0
-        self.failed_connects = 0
         self.service = 0.05
         """Seconds that a mail keeps a connection busy, averaged."""
-        self._plain = site.share(number)
-        self._penalised_until = 0.0
-        self._penalty: Penalty | None = None
         self._running: dict[Item, float] = {}
-        self._use(self._plain)
-        self._sent = IDLE
-        self._booked = IDLE
-
-    def _use(self, share: Share) -> None:
-        self.share = share
-        self._gcra = Gcra.of(share.rate) if share.rate else None
 
     def flow(self, key: str) -> Flow:
         """The flow towards the hosts that ``key`` names."""
@@ -111,14 +104,14 @@ class Lane:
 
         A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
         """
-        self._expire_penalty(now)
-        if self.paused_until - now > patience:
-            return Wait(self.paused_until, "connection")
+        until, _ = self.allowance.paused(now)
+        if until - now > patience:
+            return Wait(min(until, now + LONGEST_PAUSE), "connection")
         guess = self._busy_for(now)
         if guess > patience:
             return Wait(now + min(guess, LONGEST_GUESS), "connection")
-        if self._gcra is not None and mail.progress.slot is None:
-            self._booked, slot = self._gcra.reserve(max(self._booked, self._sent), now)
+        if mail.progress.slot is None:
+            slot = self.allowance.book(now, self.service)
             if slot - now > patience:
                 return Wait(slot, "rate")
         return None
@@ -126,7 +119,7 @@ class Lane:
     def _busy_for(self, now: float) -> float:
         """How long until a mail queued now would get a connection, guessed from what mails take here."""
         slowest = max((now - started for started in self._running.values()), default=0.0)
-        return self.queued * max(self.service, slowest) / max(1, self.share.connections)
+        return self.queued * max(self.service, slowest) / self.allowance.connections(now)
 
     def drop(self, items: set[Item]) -> None:
         """Forget queued mails whose records are handed back."""
@@ -135,12 +128,7 @@ class Lane:
 
     def turn(self, now: float) -> float:
         """Take a turn to send: 0.0 when it may go now, else the seconds until it is worth asking again."""
-        if self.paused_until > now:
-            return self.paused_until - now
-        if self._gcra is None:
-            return 0.0
-        self._sent, allowed = self._gcra.allow(self._sent, now)
-        return 0.0 if allowed else max(0.001, self._gcra.ready_at(self._sent) - now)
+        return self.allowance.turn(now, self.service)
 
     def begin(self, item: Item, now: float) -> None:
         """An attempt occupies a connection from ``now``."""
@@ -151,27 +139,13 @@ class Lane:
         started = self._running.pop(item, now)
         self.service += (now - started - self.service) * 0.1
 
-    def connected(self) -> None:
-        """A connection was opened."""
-        self.failed_connects = 0
-
-    def connect_failed(self, now: float) -> None:
-        """No host could be reached: pause, longer each time in a row, up to the site's ``pause``."""
-        self.failed_connects += 1
-        pause = min(self.site.pause, float(2**self.failed_connects))
-        self.paused_until = max(self.paused_until, now + pause)
-
-    def suspend(self, until: float) -> None:
-        """Send nothing before ``until``."""
-        self.paused_until = max(self.paused_until, until)
-
-    def penalise(self, penalty: Penalty, now: float) -> None:
-        """The site blames our reputation: use the penalty's allowance while it lasts."""
-        self._penalised_until = now + penalty.lasts
-        self._penalty = penalty
-        self._use(penalty.apply(self._plain))
-
-    def _expire_penalty(self, now: float) -> None:
-        if self._penalty is not None and now >= self._penalised_until:
-            self._penalty = None
-            self._use(self._plain)
+    def state(self, now: float, node: str) -> LaneState:
+        """The lane as it stands, for the next owner and for whoever looks."""
+        rate = self.allowance.rate(now, self.service)
+        return msgspec.structs.replace(
+            self.allowance.state(),
+            queued=self.queued,
+            connections=self.senders,
+            rate=str(rate) if rate else "unlimited",
+            node=node,
+        )

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from sluice.deliver.protections import Protections
 from sluice.domain.routing import (
     NO_ADDRESS,
     NO_SUCH_DOMAIN,
@@ -20,6 +21,7 @@ from sluice.domain.routing import (
 )
 from sluice.domain.site import Site
 from sluice.domain.smtp import Broken
+from sluice.domain.tls_policy import Protection, guard, path_key
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Hop
 from sluice.ports.resolver import LookupFailed, MxHosts, NullMx, Resolver
@@ -41,24 +43,34 @@ class Egress(msgspec.Struct, frozen=True):
 
 
 class Path(msgspec.Struct, frozen=True):
-    """The way to a domain's servers: ``key`` is equal for domains that the same servers take mail for."""
+    """The way to a domain's servers: ``key`` is equal for domains that the same servers take mail for, held to the same
+    protection, so that one's mail may go over connections made for the other."""
 
     key: str
     route: Route
     hosts: tuple[tuple[int, str], ...] = ()
+    protection: Protection = Protection("")
 
 
 class Paths:
     """Finds paths, and the hops of one."""
 
     def __init__(
-        self, routes: RouteTable, resolver: Resolver, clock: Clock, egress: Egress, own_names: Collection[str]
+        self,
+        routes: RouteTable,
+        resolver: Resolver,
+        clock: Clock,
+        egress: Egress,
+        own_names: Collection[str],
+        protections: Protections | None = None,
     ) -> None:
+        """Without ``protections``, what domains publish about TLS is not asked for."""
         self._routes = routes
         self._resolver = resolver
         self._clock = clock
         self._egress = egress
         self._own_names = own_names
+        self._protections = protections or Protections()
         self._known: dict[str, tuple[float, Path | Broken]] = {}
 
     def known(self, domain: str) -> Path | Broken | None:
@@ -75,8 +87,12 @@ class Paths:
         """The path to ``domain`` (A-label form), or why it has none."""
         answer = await self._resolver.mx(domain)
         if isinstance(answer, MxHosts):
-            key = ",".join(sorted(host for _, host in answer.hosts))
-            return self._remember(domain, Path(key, MxRoute(), answer.hosts), answer.ttl)
+            found = await self._protections.find(domain)
+            if isinstance(found, Broken):
+                return found
+            protection, ttl = found
+            key = path_key((host for _, host in answer.hosts), protection)
+            return self._remember(domain, Path(key, MxRoute(), answer.hosts, protection), min(answer.ttl, ttl))
         if isinstance(answer, LookupFailed):
             return lookup_failed(answer.reason)
         return self._remember(domain, NULL_MX if isinstance(answer, NullMx) else NO_SUCH_DOMAIN, answer.ttl)
@@ -98,21 +114,43 @@ class Paths:
                     password=egress.secrets.get(relay.password_ref) if relay else None,
                 ),
             )
+        path = await self._fresh(path)
         targets = mx_targets(path.hosts, own_names=self._own_names, seed=seed)
         if isinstance(targets, Broken):
             return targets
         hops: list[Hop] = []
         failure = NO_ADDRESS
         for host in targets:
+            guarded = guard(site.tls, host, path.protection)
+            if isinstance(guarded, Broken):
+                failure = guarded
+                continue
             answer = await self._resolver.addresses(host)
             if isinstance(answer, LookupFailed):
                 failure = lookup_failed(answer.reason)
                 continue
             hops += (
-                Hop(host=host, address=address, ehlo=egress.ehlo, source_address=egress.source_address, tls=site.tls)
+                Hop(
+                    host=host,
+                    address=address,
+                    ehlo=egress.ehlo,
+                    source_address=egress.source_address,
+                    tls=guarded.tls,
+                    dane=guarded.dane,
+                    tls_testing=guarded.testing,
+                    tls_failure=guarded.failure,
+                )
                 for address in usable_addresses(answer, private=egress.private_addresses)
             )
         return tuple(hops) or failure
+
+    async def _fresh(self, path: Path) -> Path:
+        """The same path as it is known now: a sender agent may use one for longer than its TLSA records hold."""
+        domain = path.protection.domain
+        if not domain:
+            return path
+        current = self.known(domain) or await self.find(domain)
+        return current if isinstance(current, Path) and current.key == path.key else path
 
     def _remember(self, domain: str, path: Path | Broken, ttl: float) -> Path | Broken:
         if len(self._known) >= CACHED:

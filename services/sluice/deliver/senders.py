@@ -1,4 +1,4 @@
-"""Sender agents: each owns one connection and takes its lane's mails one after the other."""
+"""The sender agents of a worker: started where mails wait, within each lane's share and a budget for all."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import cast
 import structlog
 
 from sluice.deliver.item import Item
-from sluice.deliver.lane import Flow, Lane
+from sluice.deliver.lane import LONGEST_PAUSE, Flow, Lane
 from sluice.deliver.paths import Path, Paths
-from sluice.deliver.step import Attempts, HandedBackError
-from sluice.domain.conclusion import Way
-from sluice.domain.smtp import Broken, Replied
+from sluice.deliver.sender import Sender
+from sluice.deliver.step import Attempts
 from sluice.ports.clock import Clock
-from sluice.ports.mailer import Connection, Mailer
+from sluice.ports.mailer import Mailer
 
 log = structlog.get_logger(__name__)
 LEAST_PUT_OFF = 10.0
@@ -23,7 +22,7 @@ LEAST_PUT_OFF = 10.0
 
 
 class Senders:
-    """Starts sender agents where mails wait, within each lane's share and ``budget`` connections in all."""
+    """Starts and ends sender agents; ``budget`` connections in all, ``patience`` seconds of waiting in memory."""
 
     def __init__(
         self, mailer: Mailer, paths: Paths, attempts: Attempts, clock: Clock, *, budget: int, patience: float
@@ -35,7 +34,7 @@ class Senders:
         self._budget = budget
         self._patience = patience
         self._hungry: deque[tuple[Lane, Flow, Path]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Lane] = {}
         self._closing = False
         self.attempting: dict[Item, asyncio.Task[None]] = {}
         """Mails whose attempt is under way, and the agent that makes it."""
@@ -52,110 +51,51 @@ class Senders:
         self._staff(lane, flow, path)
 
     def _staff(self, lane: Lane, flow: Flow, path: Path) -> None:
-        if self._closing or len(flow) <= flow.idle or lane.senders >= lane.share.connections:
+        full = lane.senders >= lane.allowance.connections(self._clock.now())
+        if self._closing or full or len(flow) <= flow.idle:
             return
         if len(self._tasks) >= self._budget:
             self._hungry.append((lane, flow, path))
             return
+        sender = Sender(
+            lane,
+            flow,
+            path,
+            mailer=self._mailer,
+            paths=self._paths,
+            attempts=self._attempts,
+            clock=self._clock,
+            attempting=self._note,
+            wanted=lambda: bool(self._hungry),
+        )
         lane.senders += 1
-        task = asyncio.create_task(self._run(lane, flow, path), name=f"sender-{lane.name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._left)
+        task = asyncio.create_task(sender.run(), name=f"sender-{lane.name}")
+        self._tasks[task] = lane
+        task.add_done_callback(lambda ended: self._left(ended, lane, flow, path))
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("sender.failed", error=repr(error))
-        while self._hungry and len(self._tasks) < self._budget:
-            self._staff(*self._hungry.popleft())
-
-    async def _run(self, lane: Lane, flow: Flow, path: Path) -> None:
-        connection: Connection | None = None
-        used = 0
-        try:
-            while await self._wait_for_mail(flow, lane, connected=connection is not None):
-                if (pause := lane.turn(self._clock.now())) > 0:
-                    await self._clock.sleep(min(pause, 1.0))
-                    continue
-                item = flow.pop()
-                if item is None:
-                    continue
-                if item.mail.envelope.expires_at <= self._clock.now():
-                    self._attempts.expire(item)
-                    continue
-                if connection is not None and (not connection.usable or used >= lane.site.mails_per_connection):
-                    await connection.quit()
-                    connection, used = None, 0
-                if connection is None:
-                    answer = await self._dial(lane, path, item)
-                    if isinstance(answer, Replied | Broken):
-                        self._unreachable(item, answer, lane)
-                        return
-                    connection = answer
-                used += 1
-                if not await self._attempt(item, connection, lane, fresh=used == 1):
-                    flow.unpop(item)
-        finally:
-            lane.senders -= 1
-            self._staff(lane, flow, path)
-            if connection is not None:
-                await connection.quit()
-
-    async def _attempt(self, item: Item, connection: Connection, lane: Lane, *, fresh: bool) -> bool:
-        self.attempting[item] = cast("asyncio.Task[None]", asyncio.current_task())
-        try:
-            return await self._attempts.make(item, connection, lane, fresh=fresh)
-        except HandedBackError:
-            log.info("attempt.handed_back", lane=lane.name)
-            return True
-        finally:
+    def _note(self, item: Item, begins: bool) -> None:
+        if begins:
+            self.attempting[item] = cast("asyncio.Task[None]", asyncio.current_task())
+        else:
             del self.attempting[item]
 
-    async def _wait_for_mail(self, flow: Flow, lane: Lane, *, connected: bool) -> bool:
-        """Whether to go on: there is mail, or there is within the time that an idle connection is kept."""
-        if len(flow):
-            return True
-        if not connected or self._hungry:
-            return False
-        flow.arrived.clear()
-        flow.idle += 1
-        try:
-            await asyncio.wait_for(flow.arrived.wait(), lane.site.idle)
-        except TimeoutError:
-            return bool(len(flow))
-        finally:
-            flow.idle -= 1
-        return True
-
-    async def _dial(self, lane: Lane, path: Path, item: Item) -> Connection | Replied | Broken:
-        """A connection to the first host that greets us, or why none did."""
-        hops = await self._paths.hops(path, lane.site, f"{item.mail.envelope.message_id}/{item.attempts}")
-        if isinstance(hops, Broken):
-            return hops
-        last: Replied | Broken = Broken("connect", "refused")
-        for hop in hops:
-            answer = await self._mailer.connect(hop)
-            if not isinstance(answer, Replied | Broken):
-                lane.connected()
-                return answer
-            last = answer
-        return last
-
-    def _unreachable(self, item: Item, answer: Replied | Broken, lane: Lane) -> None:
-        now = self._clock.now()
-        if not isinstance(answer, Broken) or answer.phase != "resolve":
-            lane.connect_failed(now)
-        item.waits = item.waits_at(now)
-        item.attempts += 1
-        self._attempts.conclude(item, answer, lane, Way(), now)
+    def _left(self, task: asyncio.Task[None], lane: Lane, flow: Flow, path: Path) -> None:
+        lane.senders -= 1
+        del self._tasks[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("sender.failed", lane=lane.name, error=repr(error))
+        self._staff(lane, flow, path)
+        while self._hungry and len(self._tasks) < self._budget:
+            self._staff(*self._hungry.popleft())
 
     def sweep(self, lanes: list[Lane]) -> None:
         """Put off mails that outstayed their patience in memory: a site that hangs must not hold them here."""
         now = self._clock.now()
         for lane in lanes:
+            paused_until, _ = lane.allowance.paused(now)
+            until = min(max(now + LEAST_PUT_OFF, paused_until), now + LONGEST_PAUSE)
             for flow in lane.flows.values():
                 for item in flow.overdue(now - self._patience):
-                    until = max(now + LEAST_PUT_OFF, lane.paused_until)
                     self._attempts.throttled(item, until, "connection")
 
     async def finish(self, items: set[Item]) -> None:
@@ -169,9 +109,14 @@ class Senders:
                 self.attempting[item].cancel()
             raise
 
+    async def leave(self, lanes: set[Lane]) -> None:
+        """Close the connections of lanes that another worker is about to own: their limit is one for all workers."""
+        ending = [task for task, lane in self._tasks.items() if lane in lanes]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
     async def close(self) -> None:
         """End every agent; attempts still under way are cut off."""
         self._closing = True
-        for task in set(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.leave(set(self._tasks.values()))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sluice.deliver.books import Books
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane
+from sluice.domain.adaptive import THROTTLED
 from sluice.domain.bounce import Verdict, classify
 from sluice.domain.conclusion import Way
 from sluice.domain.outcome import Outcome, OutcomeType
@@ -166,9 +167,11 @@ class Attempts:
     def _teach(self, lane: Lane, verdict: Verdict, now: float) -> None:
         """What a reply says of us or of the site holds for the whole lane."""
         if verdict.suspend:
-            lane.suspend(now + verdict.suspend)
+            lane.allowance.pause(now + verdict.suspend, f"rule {verdict.rule}")
         if verdict.slow_down:
-            lane.penalise(self._rules.sites.penalty, now)
+            lane.allowance.penalise(self._rules.sites.penalty, now)
+        elif verdict.pace == THROTTLED:
+            lane.allowance.asked_for_less(now)
 
     def throttled(self, item: Item, until: float, reason: str) -> None:
         """The site's allowance is used up until then: wait in the wheel, and say so."""

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from sluice.domain.errors import Undecodable
+from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Waits
 from sluice.domain.outcome import OutcomeType, Source
 from sluice.domain.window import Range
@@ -40,10 +41,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What a partition's owner knows beyond its commits: finished ranges by topic, and attempts under way."""
+    """What a partition's owner knows beyond its commits: finished ranges by topic, attempts under way, its lanes."""
 
     finished: dict[str, list[Range]]
     started: list[Place]
+    lanes: dict[str, LaneState] = {}
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -83,6 +85,8 @@ class Ledger:
         self._deferred: dict[Place, PutOff] = {}
         self._started: dict[Place, int] = {}
         self._seen: dict[int, tuple[int, Place]] = {}
+        self.lanes: dict[str, LaneState] = {}
+        """Lanes as the last checkpoint told them."""
 
     def replay(self, entry: Entry) -> None:
         """Learn from an outcome, in log order. Those without a source (compose's own) say nothing here."""
@@ -103,6 +107,7 @@ class Ledger:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Learn from a checkpoint, in log order: it replaces what earlier ones said of finished ranges."""
         self._ranges = dict(checkpoint.finished)
+        self.lanes = checkpoint.lanes
         for place in checkpoint.started:
             if place not in self._finished and place not in self._deferred:
                 self._started.setdefault(place, 0)

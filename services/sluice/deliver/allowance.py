@@ -1,0 +1,142 @@
+"""What a lane may do at this moment: the rules' share of the site's allowance, and everything that cuts it."""
+
+from __future__ import annotations
+
+from sluice.domain.adaptive import Give, Pressure, base_rate, eased
+from sluice.domain.lanes import LaneState
+from sluice.domain.shaping import IDLE, Gcra, Rate
+from sluice.domain.site import Penalty, Share, Site
+
+
+class Allowance:
+    """Rate, connections and pauses of one lane. Times are seconds since the epoch.
+
+    A lane that was just opened has no burst to spend: its owner before may have spent it a moment ago, and nobody asks.
+    So the site's limit holds through every move.
+    """
+
+    def __init__(self, site: Site, number: int, now: float, give: Give = Give()) -> None:  # noqa: B008  frozen
+        self._plain = site.share(number)
+        self._pause = site.pause
+        self._give = give
+        self._penalty: Penalty | None = None
+        self._penalised_until = 0.0
+        self._pressure = Pressure()
+        self._failed_connects = 0
+        self._paused_until = 0.0
+        self._paused_why = ""
+        self._suspended_until = 0.0
+        self._gcra = _gcra(self._plain.rate)
+        self._sent = now + self._gcra.tolerance if self._gcra else IDLE
+        self._booked = IDLE
+        self._connects = _gcra(self._plain.connect_rate)
+        self._connected = IDLE
+
+    @property
+    def share(self) -> Share:
+        """The allowance while nothing but a penalty cuts it."""
+        return self._plain if self._penalty is None else self._penalty.apply(self._plain)
+
+    def connections(self, now: float) -> int:
+        """How many may be open; at least one."""
+        return max(1, round(self.share.connections * self._pressure.share_at(now, self._give)))
+
+    def rate(self, now: float, service: float) -> Rate | None:
+        """The rate in force; ``service`` is what a mail takes, in seconds. None is unlimited."""
+        if self._penalty is not None and now >= self._penalised_until:
+            self._penalty = None
+        share = self._pressure.share_at(now, self._give)
+        rate = self.share.rate
+        return rate if share >= 1.0 else eased(base_rate(rate, self.share.connections, service), share)
+
+    def paused(self, now: float) -> tuple[float, str]:
+        """Until when nothing may be sent, and why; in the past when it may."""
+        if self._suspended_until > now and self._suspended_until >= self._paused_until:
+            return self._suspended_until, "suspended by an operator"
+        return self._paused_until, self._paused_why
+
+    def book(self, now: float, service: float) -> float:
+        """A slot for a mail that has just come: when it may be sent at the earliest, given those booked before."""
+        self._refresh(now, service)
+        if self._gcra is None:
+            return now
+        self._booked, slot = self._gcra.reserve(max(self._booked, self._sent), now)
+        return slot
+
+    def turn(self, now: float, service: float) -> float:
+        """Take a turn to send: 0.0 when one may go now, else the seconds until it is worth asking again."""
+        until, _ = self.paused(now)
+        if until > now:
+            return until - now
+        self._refresh(now, service)
+        if self._gcra is None:
+            return 0.0
+        self._sent, allowed = self._gcra.allow(self._sent, now)
+        return 0.0 if allowed else max(0.001, self._gcra.ready_at(self._sent) - now)
+
+    def may_connect(self, now: float) -> float:
+        """Take a turn to open a connection: 0.0, or the seconds until it is worth asking again."""
+        if self._connects is None:
+            return 0.0
+        self._connected, allowed = self._connects.allow(self._connected, now)
+        return 0.0 if allowed else max(0.001, self._connects.ready_at(self._connected) - now)
+
+    def connected(self) -> None:
+        """A connection was opened and greeted."""
+        self._failed_connects = 0
+
+    def connect_failed(self, now: float) -> None:
+        """No host could be reached: pause, longer each time in a row, up to the site's ``pause``."""
+        self._failed_connects += 1
+        self.pause(now + min(self._pause, float(2**self._failed_connects)), "its hosts cannot be reached")
+
+    def pause(self, until: float, why: str) -> None:
+        """Send nothing before ``until``."""
+        if until > self._paused_until:
+            self._paused_until, self._paused_why = until, why
+
+    def suspend(self, until: float) -> None:
+        """An operator's word: send nothing before ``until``; a time in the past resumes, pauses of our own included."""
+        self._suspended_until = until
+        if not until:
+            self._paused_until, self._paused_why = 0.0, ""
+
+    def asked_for_less(self, now: float) -> None:
+        """The site asked for less."""
+        self._pressure = self._pressure.asked_for_less(now, self._give)
+
+    def penalise(self, penalty: Penalty, now: float) -> None:
+        """The site blames our reputation: use the penalty's allowance while it lasts."""
+        self._penalty = penalty
+        self._penalised_until = now + penalty.lasts
+
+    def state(self) -> LaneState:
+        """What the next owner should know."""
+        return LaneState(
+            pressure=self._pressure,
+            penalised_until=self._penalised_until if self._penalty else 0.0,
+            paused_until=self._paused_until,
+            paused_why=self._paused_why,
+            failed_connects=self._failed_connects,
+        )
+
+    def restore(self, state: LaneState, penalty: Penalty, now: float) -> None:
+        """Take over what the owner before had learnt."""
+        self._pressure = state.pressure
+        self._failed_connects = state.failed_connects
+        self._paused_until, self._paused_why = state.paused_until, state.paused_why
+        if state.penalised_until > now:
+            self._penalty, self._penalised_until = penalty, state.penalised_until
+
+    def _refresh(self, now: float, service: float) -> None:
+        """Let the limiter follow the rate in force; what was sent stays counted."""
+        rate = self.rate(now, service)
+        if rate is None:
+            self._gcra = None
+        elif self._gcra is None or self._gcra.interval != rate.interval:
+            self._gcra = Gcra.of(rate)
+            self._sent = max(self._sent, now - self._gcra.interval)
+
+
+def _gcra(rate: Rate | None) -> Gcra | None:
+    return Gcra.of(rate) if rate else None
