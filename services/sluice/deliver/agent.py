@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 from sluice.deliver.books import Books
 from sluice.deliver.checkpoints import Checkpoints
 from sluice.deliver.handler import DeliverHandler
 from sluice.deliver.paths import Egress, Paths
+from sluice.deliver.protections import Protections
 from sluice.deliver.senders import Senders
 from sluice.deliver.step import Attempts
-from sluice.domain.topics import OUTCOME, READY
+from sluice.domain.errors import SluiceError
+from sluice.domain.topics import OUTCOME, READY, SITES
 from sluice.ports.health import Health
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
@@ -18,6 +21,7 @@ from sluice.runtime.stall import stalled
 from sluice.runtime.tasks import Tasks
 
 GROUP = "sluice-deliver"
+LOAD_S = 60.0
 
 
 class DeliverService:
@@ -28,6 +32,7 @@ class DeliverService:
         self._tasks = Tasks()
         self._bus = wiring.bus(settings)
         self._resolver = wiring.resolver(settings)
+        self._catalogue, self._reference = wiring.reference(settings, (SITES,))
         clock = wiring.SystemClock()
         rules = wiring.rules(settings)
         egress = Egress(
@@ -38,7 +43,12 @@ class DeliverService:
         )
         books = Books(self._bus, wiring.recorder(settings), self._tasks.fail)
         attempts = Attempts(books, clock, rules, egress.name, random.random)
-        paths = Paths(wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings))
+        self._protections = Protections(
+            wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings)
+        )
+        paths = Paths(
+            wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings), self._protections
+        )
         self._senders = Senders(
             wiring.mailer(), paths, attempts, clock, budget=settings.connections, patience=settings.patience_s
         )
@@ -52,6 +62,7 @@ class DeliverService:
             clock=clock,
             partitions=lambda: self._bus.partitions(OUTCOME),
             patience=settings.patience_s,
+            suspended_until=self._catalogue.suspended_until,
         )
         self._intake = wiring.intake(settings, GROUP, tuple(READY.values()), self._handler)
         self._checkpoints = Checkpoints(
@@ -80,6 +91,9 @@ class DeliverService:
         """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""
         for topic in (*READY.values(), OUTCOME):
             self._bus.partitions(topic)
+        self._reference.start()
+        if not await asyncio.to_thread(self._reference.wait_loaded, LOAD_S):
+            raise SluiceError(f"site controls were not read within {LOAD_S:.0f} s")
         self._tasks.run(self._handler.sweep_forever(), "sweep")
         await self._intake.start()
         self._tasks.run(self._checkpoints.write_forever(), "checkpoints")
@@ -94,6 +108,8 @@ class DeliverService:
         await self._intake.stop()
         await self._tasks.stop()
         await self._senders.close()
+        self._reference.stop()
+        await self._protections.close()
         await self._resolver.close()
         await self._bus.close()
 

@@ -96,10 +96,13 @@ class Allowance:
             self._paused_until, self._paused_why = until, why
 
     def suspend(self, until: float) -> None:
-        """An operator's word: send nothing before ``until``; a time in the past resumes, pauses of our own included."""
-        self._suspended_until = until
-        if not until:
+        """An operator's word: send nothing before ``until``; 0.0 says nothing.
+
+        Taking a suspension back also ends a pause of our own: whoever resumes a site wants it tried.
+        """
+        if self._suspended_until and not until:
             self._paused_until, self._paused_why = 0.0, ""
+        self._suspended_until = until
 
     def asked_for_less(self, now: float) -> None:
         """The site asked for less."""

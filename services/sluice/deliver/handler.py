@@ -47,7 +47,9 @@ class DeliverHandler:
         clock: Clock,
         partitions: Callable[[], int],
         patience: float,
+        suspended_until: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
+        """``suspended_until`` tells until when an operator wants nothing sent to a site; 0.0 for never."""
         self._books = books
         self._attempts = attempts
         self._senders = senders
@@ -57,6 +59,7 @@ class DeliverHandler:
         self._clock = clock
         self._partitions = partitions
         self._patience = patience
+        self._suspended_until = suspended_until
         self._ledgers: dict[int, Ledger] = {}
         self._items: dict[int, set[Item]] = {}
         self._stopping = False
@@ -179,6 +182,7 @@ class DeliverHandler:
             learnt = self._learnt.pop(name, None)
             if learnt is not None:
                 lane.allowance.restore(learnt, self._rules.sites.penalty, now)
+            lane.allowance.suspend(self._suspended_until(site))
         return lane
 
     async def revoked(self, partitions: set[int]) -> None:
@@ -215,10 +219,16 @@ class DeliverHandler:
         return lane_partition(lane, self._partitions())
 
     async def sweep_forever(self) -> None:
-        """Once a second, put off what waits too long in memory."""
+        """Once a second, follow what operators say of sites, and put off what waits too long in memory."""
         while True:
             await asyncio.sleep(1.0)
-            self._senders.sweep(list(self.lanes.values()))
+            self.sweep()
+
+    def sweep(self) -> None:
+        """One round."""
+        for lane in self.lanes.values():
+            lane.allowance.suspend(self._suspended_until(lane.site.name))
+        self._senders.sweep(list(self.lanes.values()))
 
     def _dead(self, record: Taken, error: Exception) -> Outcome:
         where = f"{record.topic}:{record.partition}:{record.offset}"

@@ -21,7 +21,7 @@ _CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
 _RANK = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
-LONGEST_PAUSE = 900.0
+LONGEST_PAUSE = 300.0
 """Seconds that a mail of a paused lane is put off at most: an operator may resume the lane before."""
 
 

@@ -29,6 +29,13 @@ class Protections:
             return lookup_failed(f"DNSSEC: {dane.reason}")
         return Protection(domain, sts, dane.hosts), dane.ttl
 
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self._sts:
+            await self._sts.close()
+        if self._dane:
+            await self._dane.close()
+
     async def _policy(self, domain: str) -> StsPolicy | None:
         return await self._sts.policy(domain) if self._sts else None
 

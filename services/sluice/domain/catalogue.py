@@ -9,8 +9,10 @@ import msgspec
 
 from sluice.domain.errors import Undecodable
 from sluice.domain.events import Stream, locate
+from sluice.domain.lanes import FOREVER
 from sluice.domain.reference import (
     Profile,
+    SiteControl,
     Suppression,
     Template,
     Tenant,
@@ -18,23 +20,25 @@ from sluice.domain.reference import (
     suppression_key,
     template_key,
 )
-from sluice.domain.topics import PROFILES, SUPPRESSIONS, TEMPLATES, TENANTS
+from sluice.domain.topics import PROFILES, SITES, SUPPRESSIONS, TEMPLATES, TENANTS
 
 
 class Catalogue:
-    """Tenants, templates, profiles and suppressions, looked up by what an event says."""
+    """Tenants, templates, profiles, suppressions and site controls, looked up by what an event or a mail says."""
 
     def __init__(self) -> None:
         self.tenants: dict[str, Tenant] = {}
         self.templates: dict[str, Template] = {}
         self.profiles: dict[str, Profile] = {}
         self.suppressions: dict[str, Suppression] = {}
+        self.controls: dict[str, SiteControl] = {}
         self._newest: dict[tuple[str, str], int] = {}
         tables: dict[str, tuple[dict[str, Any], Callable[[bytes], Any]]] = {
             TENANTS: (self.tenants, msgspec.json.Decoder(Tenant).decode),
             TEMPLATES: (self.templates, msgspec.json.Decoder(Template).decode),
             PROFILES: (self.profiles, msgspec.json.Decoder(Profile).decode),
             SUPPRESSIONS: (self.suppressions, msgspec.json.Decoder(Suppression).decode),
+            SITES: (self.controls, msgspec.json.Decoder(SiteControl).decode),
         }
         self._tables = tables
 
@@ -83,6 +87,13 @@ class Catalogue:
             if found is not None and (found.expires_at is None or found.expires_at.timestamp() > now):
                 return found
         return None
+
+    def suspended_until(self, site: str) -> float:
+        """Until when an operator wants nothing sent to a site, seconds since the epoch; 0.0 when nobody does."""
+        control = self.controls.get(site)
+        if control is None:
+            return 0.0
+        return FOREVER if control.until is None else control.until.timestamp()
 
     def _forget_newest(self, removed: Template) -> None:
         pair = (removed.tenant_id, removed.template_id)

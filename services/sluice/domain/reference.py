@@ -77,6 +77,19 @@ class Suppression(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Moment | None = None
 
 
+class SiteControl(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's word on a site, in ``ref.sites`` under the site's name: send it nothing for a while.
+
+    ``until`` None means until it is taken back, which is done by removing the record.
+    """
+
+    site: Identifier
+    reason: str
+    by: str
+    at: Moment
+    until: Moment | None = None
+
+
 def template_key(tenant_id: str, template_id: str, version: int) -> str:
     """Key of a template version in ``ref.templates``."""
     return f"{tenant_id}|{template_id}|{version}"

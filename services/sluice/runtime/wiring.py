@@ -12,6 +12,7 @@ from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
 from sluice.adapters.dkim.signer import DkimSigner
 from sluice.adapters.dns.resolver import DnsResolver
+from sluice.adapters.dns.tlsa import DaneResolver
 from sluice.adapters.jinja.renderer import JinjaRenderer
 from sluice.adapters.kafka.app import FaustOptions, faust_app
 from sluice.adapters.kafka.batches import KafkaBatches
@@ -19,9 +20,10 @@ from sluice.adapters.kafka.follower import KafkaFollower
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
 from sluice.adapters.kafka.ledger_log import KafkaLedgerLog
 from sluice.adapters.kafka.producer import KafkaBus
-from sluice.adapters.kafka.reference import KafkaReference
+from sluice.adapters.kafka.reference import FOLLOWED, KafkaReference
 from sluice.adapters.kafka.seen_log import KafkaSeenLog
 from sluice.adapters.kafka.topics import TopicAdmin
+from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
 from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
 from sluice.adapters.system.clock import SystemClock
@@ -106,10 +108,10 @@ def seen_log(settings: Settings) -> KafkaSeenLog:
     return KafkaSeenLog(kafka_options(settings), window=window, limit=settings.idempotency_keys)
 
 
-def reference(settings: Settings) -> tuple[Catalogue, KafkaReference]:
-    """Reference data, and what keeps it up to date."""
+def reference(settings: Settings, topics: tuple[str, ...] = FOLLOWED) -> tuple[Catalogue, KafkaReference]:
+    """Reference data of some topics, and what keeps it up to date."""
     catalogue = Catalogue()
-    return catalogue, KafkaReference(kafka_options(settings), catalogue)
+    return catalogue, KafkaReference(kafka_options(settings), catalogue, topics)
 
 
 def topic_admin(settings: Settings) -> TopicAdmin:
@@ -156,6 +158,21 @@ def resolver(settings: Settings) -> DnsResolver:
     """DNS; needs a running event loop."""
     servers = [server.strip() for server in settings.dns_servers.split(",") if server.strip()]
     return DnsResolver(servers)
+
+
+def sts_policies(settings: Settings, resolver: DnsResolver) -> CachedStsPolicies | None:
+    """MTA-STS, unless it is turned off."""
+    return CachedStsPolicies(resolver, PolicyFetcher(resolver)) if settings.mta_sts else None
+
+
+def dane_records(settings: Settings) -> DaneResolver | None:
+    """DANE, when there is a resolver for it; raises :class:`RuleError`."""
+    if not settings.dane_resolver:
+        return None
+    try:
+        return DaneResolver(settings.dane_resolver)
+    except ValueError as error:
+        raise RuleError(f"SLUICE_DANE_RESOLVER: {error}; write ADDRESS or ADDRESS:PORT") from error
 
 
 def mailer() -> SmtpMailer:
