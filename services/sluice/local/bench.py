@@ -118,7 +118,7 @@ class Bench:
     def _send(self, campaign: str, count: int) -> float:
         began = time.monotonic()
         with Client(self._stack.settings.kafka_bootstrap, source="bench") as client:
-            summary = client.send_many(_events(self._load, campaign, count), "normal")
+            summary = client.send_many(bench_events(self._load, campaign, count), "normal")
         if summary.published != count:
             raise BenchFailed(f"only {summary.published} of {count} events could be published: {summary.failures}")
         return time.monotonic() - began
@@ -187,7 +187,8 @@ class Bench:
         )
 
 
-def _events(load: Load, campaign: str, count: int) -> Iterator[dict[str, Any]]:
+def bench_events(load: Load, campaign: str, count: int) -> Iterator[dict[str, Any]]:
+    """``count`` events of ``campaign``, each for one recipient, to the domains in turn."""
     domains: Sequence[str] = domain_names(load.domains)
     html = "<p>Dear Jo, your order 10042 is on its way, and this line is here to be carried.</p>\n" * max(
         1, (load.size - 1900) // 86
