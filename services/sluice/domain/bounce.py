@@ -29,6 +29,9 @@ Action = Literal["deliver", "defer", "bounce", "in_doubt"]
 SESSION: frozenset[Phase] = frozenset(("resolve", "connect", "banner", "ehlo", "starttls", "auth"))
 """Phases before the mail is spoken of: a 5xx there refuses the session, so the mail waits unless a rule bounces it."""
 
+NAMED: frozenset[Phase] = frozenset(("resolve", "rcpt", "data", "dot"))
+"""Phases that know the recipient: what is refused in another cannot be the recipient's fault, so never suppresses."""
+
 TEXT_READ = 2000
 """Characters of a reply's text that are looked at."""
 VERDICTS_KEPT = 4096
@@ -152,8 +155,8 @@ class BounceRules:
         if isinstance(result, Broken):
             for each in self._broken:
                 if result.reason in each.reasons and each.about(result.phase, site) and each.says(None, result.detail):
-                    return self._verdict(each.rule, each.rule.action or "defer", "")
-            return self._fallback("bad_connection", "defer", "fallback.broken", "")
+                    return self._verdict(each.rule, each.rule.action or "defer", result.phase, "")
+            return self._fallback("bad_connection", "defer", "fallback.broken", result.phase, "")
         return self._replied(result, site)
 
     def _replied(self, result: Replied, site: str) -> Verdict:
@@ -172,12 +175,12 @@ class BounceRules:
         action: Literal["defer", "bounce"] = "bounce" if 500 <= code < 600 and result.phase not in SESSION else "defer"
         for each in self._candidates(code):
             if each.about(result.phase, site) and each.says(enhanced, text):
-                return self._verdict(each.rule, each.rule.action or action, text)
+                return self._verdict(each.rule, each.rule.action or action, result.phase, text)
         if 400 <= code < 500:
-            return self._fallback("transient", action, "fallback.temporary", text)
+            return self._fallback("transient", action, "fallback.temporary", result.phase, text)
         if 500 <= code < 600:
-            return self._fallback("unclassified", action, "fallback.permanent", text)
-        return self._fallback("protocol", "defer", "fallback.unexpected", text)
+            return self._fallback("unclassified", action, "fallback.permanent", result.phase, text)
+        return self._fallback("protocol", "defer", "fallback.unexpected", result.phase, text)
 
     def _candidates(self, code: int) -> tuple[_Compiled, ...]:
         found = self._by_code.get(code)
@@ -188,7 +191,7 @@ class BounceRules:
             self._by_code[code] = found
         return found
 
-    def _verdict(self, rule: BounceRule, action: Literal["defer", "bounce"], text: str) -> Verdict:
+    def _verdict(self, rule: BounceRule, action: Literal["defer", "bounce"], phase: Phase, text: str) -> Verdict:
         traits = self.traits[rule.category]
         fault = rule.fault or traits.fault
         suppress = traits.suppress if rule.suppress is None else rule.suppress
@@ -199,13 +202,15 @@ class BounceRules:
             rule.id,
             slow_down=traits.slow_down if rule.slow_down is None else rule.slow_down,
             suspend=rule.suspend,
-            suppress=suppress and action == "bounce" and fault == "recipient",
+            suppress=suppress and action == "bounce" and fault == "recipient" and phase in NAMED,
             pace=rule.pace or rule.category,
             retry_after=retry_hint(text) if action == "defer" else None,
         )
 
-    def _fallback(self, category: Category, action: Literal["defer", "bounce"], rule: str, text: str) -> Verdict:
-        return self._verdict(BounceRule(id=rule, category=category), action, text)
+    def _fallback(
+        self, category: Category, action: Literal["defer", "bounce"], rule: str, phase: Phase, text: str
+    ) -> Verdict:
+        return self._verdict(BounceRule(id=rule, category=category), action, phase, text)
 
 
 def classify(rules: BounceRules, result: Result, *, site: str) -> Verdict:
