@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 
@@ -78,6 +79,18 @@ class SiteGroup(msgspec.Struct, frozen=True):
     mx: tuple[str, ...] = ()
 
 
+class Membership(msgspec.Struct, frozen=True):
+    """Which site a domain belongs to, and what decided: ``match``, a pattern of the rules or the name of a host.
+
+    ``by`` is ``domain`` (the rules name it), ``mx`` (the rules name its MX hosts), ``rollup`` (by its MX set), or
+    ``itself`` (nothing is known but the domain).
+    """
+
+    site: Site
+    by: Literal["domain", "mx", "rollup", "itself"]
+    match: str
+
+
 class SiteRules:
     """Finds the site of a domain. Immutable; answers are remembered."""
 
@@ -113,21 +126,26 @@ class SiteRules:
     def _by_name(self, name: str) -> Site:
         return self._named.get(name) or msgspec.structs.replace(self.default, name=name)
 
-    def _find(self, domain: str, mx_hosts: tuple[str, ...]) -> Site:
+    def explain(self, domain: str, mx_hosts: Iterable[str] | None = None) -> Membership:
+        """As :meth:`site_for`, with the reason; nothing is remembered."""
         found = self._exact.get(domain)
         if found is not None:
-            return found
+            return Membership(found, "domain", domain)
         for suffix, site in self._below:
             if domain.endswith(suffix):
-                return site
-        hosts = sorted({host.rstrip(".").lower() for host in mx_hosts} - {""})
+                return Membership(site, "domain", "*" + suffix)
+        hosts = sorted({host.rstrip(".").lower() for host in mx_hosts or ()} - {""})
         if not hosts:
-            return self._by_name(domain)
+            return Membership(self._by_name(domain), "itself", domain)
         dotted = ["." + host for host in hosts]
         for suffixes, site in self._mx:
             if all(host.endswith(suffixes) for host in dotted):
-                return site
-        return self._by_name(hosts[0])
+                matched = [suffix[1:] for suffix in suffixes if any(host.endswith(suffix) for host in dotted)]
+                return Membership(site, "mx", ", ".join(matched))
+        return Membership(self._by_name(hosts[0]), "rollup", hosts[0])
+
+    def _find(self, domain: str, mx_hosts: tuple[str, ...]) -> Site:
+        return self.explain(domain, mx_hosts).site
 
 
 def lane_name(site: str, number: int) -> str:

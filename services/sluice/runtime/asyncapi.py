@@ -150,7 +150,7 @@ def _messages() -> Tree:
             key="tenant_id|stream|email; * for every stream.",
             payload="suppression",
         ),
-        "site": _message("Limits of one receiving site, in the terms of rules/sites.toml.", key="The site's name."),
+        "site": _message("An operator's word on a receiving site: send it nothing.", key="site", payload="site"),
     }
 
 

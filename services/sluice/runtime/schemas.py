@@ -33,6 +33,7 @@ RECORDS: dict[str, type[msgspec.Struct]] = {
     "template": reference.Template,
     "profile": reference.Profile,
     "suppression": reference.Suppression,
+    "site": reference.SiteControl,
 }
 """The value of a record, by the name of its schema."""
 
