@@ -43,9 +43,7 @@ class DeliverService:
         )
         books = Books(self._bus, wiring.recorder(settings), self._tasks.fail)
         attempts = Attempts(books, clock, rules, egress.name, random.random)
-        self._protections = Protections(
-            wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings)
-        )
+        self._protections = Protections(wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings))
         paths = Paths(
             wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings), self._protections
         )

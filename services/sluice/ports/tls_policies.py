@@ -27,6 +27,10 @@ class StsPolicies(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Give up what is under way."""
+        ...
+
 
 class DaneRecords(Protocol):
     """TLSA records, as a validating resolver vouches for them."""
@@ -36,4 +40,8 @@ class DaneRecords(Protocol):
 
         Never raises for what DNS answers. :class:`LookupFailed`, also for signatures that are wrong: mail must wait.
         """
+        ...
+
+    async def close(self) -> None:
+        """Give up what is under way."""
         ...

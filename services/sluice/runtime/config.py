@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     routes: str = Field("*=mx", description="Where domains go: DOMAIN=mx|smtp://HOST:PORT, comma separated")
     relay_password: SecretStr | None = Field(None, description="Password of a route with ?password_ref=relay")
     dns_servers: str = Field("", description="Resolvers, comma separated; empty for the system's")
+    mta_sts: bool = Field(True, description="Whether recipient domains' MTA-STS policies are followed")
+    dane_resolver: str = Field(
+        "", description="Validating resolver on a safe way, ADDRESS or ADDRESS:PORT; turns DANE on"
+    )
     connections: int = Field(200, ge=1, le=20_000, description="Most SMTP connections of one deliver process")
     patience_s: float = Field(8.0, ge=0, le=60, description="A mail that must wait longer than this goes to the wheel")
 

@@ -95,7 +95,7 @@ class MemoryConnection:
     @property
     def tls(self) -> Tls:
         """The protection in force."""
-        return Tls(self._hop.tls)
+        return Tls(self._hop.tls, failure=self._hop.tls_failure)
 
     async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
         """As the port says."""

@@ -22,6 +22,9 @@ class MemoryStsPolicies:
         found = self.policies.get(domain)
         return None if found is None or found.mode == "none" else found
 
+    async def close(self) -> None:
+        """Nothing to close."""
+
 
 class MemoryDaneRecords:
     """A :class:`sluice.ports.tls_policies.DaneRecords` from a table; domains that are not in it are not signed."""
@@ -32,3 +35,6 @@ class MemoryDaneRecords:
     async def hosts(self, domain: str) -> DaneHosts | LookupFailed:
         """As the port says."""
         return self.domains.get(domain, DaneHosts({}, TTL))
+
+    async def close(self) -> None:
+        """Nothing to close."""
