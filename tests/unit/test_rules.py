@@ -30,6 +30,13 @@ BUILT_IN = load_rules()
         ("gmx.net", ["mx00.emig.gmx.net", "mx01.emig.gmx.net"], "gmx"),
         ("web.de", ["mx-ha02.web.de", "mx-ha03.web.de"], "gmx"),
         ("wanadoo.fr", ["smtp-in.orange.fr"], "orange"),
+        ("foxmail.com", ["mx1.qq.com", "mx3.qq.com"], "qq"),
+        ("firm.example", ["mxbiz1.qq.com", "mxbiz2.qq.com"], "qq"),
+        ("163.com", ["163mx01.mxmail.netease.com", "163mx00.mxmail.netease.com"], "netease"),
+        ("firm.example", ["qiye163mx01.mxmail.netease.com", "qiye163mx02.mxmail.netease.com"], "netease"),
+        ("firm.example", ["mx1.qiye.aliyun.com", "mx2.qiye.aliyun.com"], "aliyun"),
+        ("firm.example", ["mxn.mxhichina.com", "mxw.mxhichina.com"], "aliyun"),
+        ("sina.com", ["freemx1.sinamail.sina.com.cn"], "sina"),
         ("fake.example", ["smtp.notgoogle.com"], "smtp.notgoogle.com"),
     ],
 )
@@ -106,6 +113,7 @@ def test_an_empty_folder_changes_nothing(tmp_path: Path) -> None:
     assert rules.sites.groups == BUILT_IN.sites.groups
     assert rules.bounces.rules == BUILT_IN.bounces.rules
     assert rules.retry == BUILT_IN.retry
+    assert rules.triggers.triggers == BUILT_IN.triggers.triggers
 
 
 def test_every_mistake_is_told_with_file_table_and_key(tmp_path: Path) -> None:
@@ -194,3 +202,75 @@ def test_what_is_no_toml_or_no_folder_is_told(tmp_path: Path) -> None:
         load_rules(tmp_path)
     with pytest.raises(RuleError, match="no folder"):
         load_rules(tmp_path / "missing")
+
+
+def test_a_folder_replaces_adds_and_takes_away_triggers(tmp_path: Path) -> None:
+    (tmp_path / "triggers.toml").write_text(
+        """
+        [[trigger]]
+        id = "any.closing"
+        disabled = true
+        [[trigger]]
+        id = "any.content"
+        categories = ["spam_content"]
+        action = "suspend_campaign"
+        count = 2
+        within = "1m"
+        lasts = "5m"
+        [[trigger]]
+        id = "ours"
+        sites = ["google"]
+        codes = ["451"]
+        action = "lower_connections"
+        connections = 1
+        lasts = "90s"
+        """
+    )
+    triggers = {trigger.id: trigger for trigger in load_rules(tmp_path).triggers.triggers}
+    assert "any.closing" not in triggers
+    assert (triggers["any.content"].count, triggers["any.content"].within) == (2, 60.0)
+    assert (triggers["ours"].sites, triggers["ours"].connections, triggers["ours"].lasts) == (("google",), 1, 90.0)
+    assert triggers["yahoo.user_complaints"].lasts == 7200.0
+
+
+def test_mistakes_in_triggers_are_told_with_their_place(tmp_path: Path) -> None:
+    (tmp_path / "triggers.toml").write_text(
+        """
+        [[trigger]]
+        id = "one"
+        codes = ["421"]
+        action = "lower_rate"
+        lasts = "10m"
+        [[trigger]]
+        id = "two"
+        codes = ["421"]
+        action = "suspend_lane"
+        lasts = "soon"
+        [[trigger]]
+        id = "three"
+        sites = ["gogle"]
+        rules = ["list.nothing"]
+        action = "suspend_lane"
+        lasts = "1h"
+        [[trigger]]
+        id = "four"
+        action = "suspend_lane"
+        lasts = "1h"
+        [[trigger]]
+        id = "five"
+        codes = ["421"]
+        lasts = "1h"
+        """
+    )
+    with pytest.raises(RuleError) as caught:
+        load_rules(tmp_path)
+    told = str(caught.value).splitlines()
+    for start in (
+        "triggers.toml: trigger[one]: factor: ",
+        "triggers.toml: trigger[two]: lasts: ",
+        "triggers.toml: trigger[three].sites: ",
+        "triggers.toml: trigger[three].rules: ",
+        "triggers.toml: trigger[four]: a trigger without a condition",
+        "triggers.toml: trigger[five]: action and lasts are needed",
+    ):
+        assert any(line.startswith(start) for line in told), (start, told)

@@ -6,13 +6,13 @@ whose every condition holds decides.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
+from sluice.domain.conditions import Conditions, Matcher, check_conditions, heard
 from sluice.domain.errors import RuleError
 from sluice.domain.outcome import Fault
 from sluice.domain.replies import retry_hint
@@ -32,8 +32,6 @@ SESSION: frozenset[Phase] = frozenset(("resolve", "connect", "banner", "ehlo", "
 NAMED: frozenset[Phase] = frozenset(("resolve", "rcpt", "data", "dot"))
 """Phases that know the recipient: what is refused in another cannot be the recipient's fault, so never suppresses."""
 
-TEXT_READ = 2000
-"""Characters of a reply's text that are looked at."""
 VERDICTS_KEPT = 4096
 
 
@@ -45,24 +43,14 @@ class Traits(msgspec.Struct, frozen=True):
     suppress: bool = False
 
 
-class BounceRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of operators' knowledge. Conditions left empty always hold.
+class BounceRule(Conditions, frozen=True, kw_only=True):
+    """One line of operators' knowledge: what it means when the conditions hold.
 
-    ``codes`` are reply codes, ``x`` standing for any digit; ``enhanced`` are statuses, ``x`` standing for a number or
-    a digit (``x.1.1``, ``5.7.6xx``); ``contains`` are lower-case literals of which one must occur in the text; ``text``
-    is a regular expression; ``reasons`` are those of :class:`Broken`, and make the rule one about broken conversations.
     ``suspend`` is in seconds. ``pace`` names the retry pace, the category's by default.
     """
 
     id: str
     category: Category
-    codes: tuple[str, ...] = ()
-    enhanced: tuple[str, ...] = ()
-    contains: tuple[str, ...] = ()
-    text: str | None = None
-    phases: tuple[Phase, ...] = ()
-    sites: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
     action: Literal["defer", "bounce"] | None = None
     fault: Fault | None = None
     slow_down: bool | None = None
@@ -93,43 +81,6 @@ class Verdict(msgspec.Struct, frozen=True):
 
 DELIVERED = Verdict(None, "none", "deliver", "delivered")
 
-_CODE = re.compile(r"[2-5x][0-9x]{2}")
-_STATUS = re.compile(r"[245x]\.[0-9x]{1,3}\.[0-9x]{1,3}")
-_IN_TEXT = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")
-
-
-class _Compiled:
-    """A rule with its patterns compiled."""
-
-    __slots__ = ("codes", "contains", "enhanced", "phases", "reasons", "rule", "sites", "text")
-
-    def __init__(self, rule: BounceRule) -> None:
-        self.rule = rule
-        self.codes = _any(rule.codes, _code_pattern)
-        self.enhanced = _any(rule.enhanced, _status_pattern)
-        self.contains = rule.contains
-        self.phases = frozenset(rule.phases)
-        self.sites = frozenset(rule.sites)
-        self.reasons = frozenset(rule.reasons)
-        try:
-            self.text = re.compile(rule.text, re.IGNORECASE) if rule.text else None
-        except re.error as error:
-            raise RuleError(f"text: not a regular expression: {error}") from error
-
-    def about(self, phase: Phase, site: str) -> bool:
-        return (not self.phases or phase in self.phases) and (not self.sites or site in self.sites)
-
-    def says(self, enhanced: str | None, text: str) -> bool:
-        if self.enhanced is not None and (enhanced is None or not self.enhanced.fullmatch(enhanced)):
-            return False
-        if self.contains:
-            for literal in self.contains:
-                if literal in text:
-                    break
-            else:
-                return False
-        return self.text is None or self.text.search(text) is not None
-
 
 class BounceRules:
     """All rules, compiled. Immutable; verdicts on replies seen before are remembered.
@@ -142,10 +93,10 @@ class BounceRules:
         self.traits = dict(traits)
         for rule in self.rules:
             check_rule(rule, self.traits)
-        compiled = [_Compiled(rule) for rule in self.rules]
-        self._spoken = [each for each in compiled if not each.reasons]
-        self._broken = [each for each in compiled if each.reasons]
-        self._by_code: dict[int, tuple[_Compiled, ...]] = {}
+        compiled = [(rule, Matcher(rule)) for rule in self.rules]
+        self._spoken = [each for each in compiled if not each[1].reasons]
+        self._broken = [each for each in compiled if each[1].reasons]
+        self._by_code: dict[int, tuple[tuple[BounceRule, Matcher], ...]] = {}
         self.classify = lru_cache(VERDICTS_KEPT)(self._classify)
 
     def _classify(self, result: Result, site: str) -> Verdict:
@@ -153,9 +104,9 @@ class BounceRules:
             category: Category = "no_answer" if result.reason == "timeout" else "bad_connection"
             return Verdict(category, "site", "in_doubt", "in_doubt", pace=category)
         if isinstance(result, Broken):
-            for each in self._broken:
-                if result.reason in each.reasons and each.about(result.phase, site) and each.says(None, result.detail):
-                    return self._verdict(each.rule, each.rule.action or "defer", result.phase, "")
+            for rule, matcher in self._broken:
+                if matcher.matches(result, site):
+                    return self._verdict(rule, rule.action or "defer", result.phase, "")
             return self._fallback("bad_connection", "defer", "fallback.broken", result.phase, "")
         return self._replied(result, site)
 
@@ -163,31 +114,21 @@ class BounceRules:
         if result.accepted:
             return DELIVERED
         code = result.code
-        enhanced = result.enhanced
-        text = result.text[:TEXT_READ].lower()
-        if enhanced is None:
-            found = _IN_TEXT.search(text)
-            enhanced = found[1] if found and found[1][0] == str(code)[0] else None
-        if enhanced is not None:
-            # Servers repeat the status on every line, so it would stand between the words of a sentence.
-            text = text.replace(enhanced, " ")
-        text = " ".join(text.split())
+        enhanced, text = heard(result)
         action: Literal["defer", "bounce"] = "bounce" if 500 <= code < 600 and result.phase not in SESSION else "defer"
-        for each in self._candidates(code):
-            if each.about(result.phase, site) and each.says(enhanced, text):
-                return self._verdict(each.rule, each.rule.action or action, result.phase, text)
+        for rule, matcher in self._candidates(code):
+            if matcher.about(result.phase, site) and matcher.says(enhanced, text):
+                return self._verdict(rule, rule.action or action, result.phase, text)
         if 400 <= code < 500:
             return self._fallback("transient", action, "fallback.temporary", result.phase, text)
         if 500 <= code < 600:
             return self._fallback("unclassified", action, "fallback.permanent", result.phase, text)
         return self._fallback("protocol", "defer", "fallback.unexpected", result.phase, text)
 
-    def _candidates(self, code: int) -> tuple[_Compiled, ...]:
+    def _candidates(self, code: int) -> tuple[tuple[BounceRule, Matcher], ...]:
         found = self._by_code.get(code)
         if found is None:
-            text = str(code)
-            failure = 400 <= code < 600
-            found = tuple(e for e in self._spoken if (e.codes.fullmatch(text) if e.codes is not None else failure))
+            found = tuple(each for each in self._spoken if each[1].answers(code))
             self._by_code[code] = found
         return found
 
@@ -227,25 +168,4 @@ def check_rule(rule: BounceRule, traits: Mapping[Category, Traits]) -> None:
         raise RuleError(f"category: {rule.category} has no [category.{rule.category}] table")
     if rule.suppress and (rule.fault or traits[rule.category].fault) != "recipient":
         raise RuleError("suppress: only what is the recipient's own fault may suppress")
-    if rule.reasons and (rule.codes or rule.enhanced):
-        raise RuleError("reasons: a broken conversation has neither code nor status")
-    for literal in rule.contains:
-        if literal != " ".join(literal.lower().split()) or not literal:
-            raise RuleError(f"contains: {literal!r} can never match; write lower case and single blanks")
-    _Compiled(rule)
-
-
-def _any(patterns: tuple[str, ...], translate: Callable[[str], str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(translate(each) for each in patterns)) if patterns else None
-
-
-def _code_pattern(code: str) -> str:
-    if not _CODE.fullmatch(code):
-        raise RuleError(f"codes: {code!r} is no reply code; write three digits, x for any")
-    return code.replace("x", r"\d")
-
-
-def _status_pattern(status: str) -> str:
-    if not _STATUS.fullmatch(status):
-        raise RuleError(f"enhanced: {status!r} is no status; write three numbers with dots, x for any")
-    return r"\.".join(r"\d{1,3}" if part == "x" else part.replace("x", r"\d") for part in status.split("."))
+    check_conditions(rule)

@@ -7,11 +7,13 @@ import msgspec
 from sluice.domain.bounce import BounceRules
 from sluice.domain.retry import RetryRules
 from sluice.domain.site import SiteRules
+from sluice.domain.triggers import Triggers
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """Sites and their limits, what replies mean, and when to try again."""
+    """Sites and their limits, what replies mean, when to try again, and what replies do to traffic."""
 
     sites: SiteRules
     bounces: BounceRules
     retry: RetryRules
+    triggers: Triggers = msgspec.field(default_factory=Triggers)

@@ -1,0 +1,192 @@
+"""What happens to traffic when a kind of reply was seen, at once or a number of times in a period.
+
+The knowledge lies in ``rules/triggers.toml``; this is how it is counted. A lane keeps one :class:`TriggerState` and
+asks :meth:`Triggers.update` after every attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from sluice.domain.bounce import Category, Verdict
+from sluice.domain.conditions import Conditions, Matcher, check_conditions, phase_of
+from sluice.domain.errors import RuleError
+from sluice.domain.smtp import Result
+
+TriggerAction = Literal[
+    "suspend_lane", "lower_rate", "lower_connections", "switch_egress", "suspend_tenant", "suspend_campaign"
+]
+
+SUBJECTS_KEPT = 1_000
+"""Counters kept at once; beyond that the ones that saw nothing for longest are forgotten."""
+
+
+class Trigger(Conditions, frozen=True, kw_only=True):
+    """When ``count`` results matched within ``within`` seconds, ``action`` holds for ``lasts`` seconds.
+
+    Beside the conditions of a rule, ``categories`` and ``rules`` (ids of bounce rules) look at the verdict.
+    ``lower_rate`` multiplies the lane's rate by ``factor``; ``lower_connections`` leaves at most ``connections``.
+    Those two, ``suspend_lane`` and ``switch_egress`` are about the lane; ``suspend_tenant`` and ``suspend_campaign``
+    count each tenant and campaign for itself. Matches while the action holds are not counted: what is on its way
+    already is answered as before, and must not add up.
+    """
+
+    id: str
+    action: TriggerAction
+    lasts: float
+    count: int = 1
+    within: float | None = None
+    factor: float | None = None
+    connections: int | None = None
+    categories: tuple[Category, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One attempt: what was answered, what it means, and whose mail it was."""
+
+    result: Result
+    verdict: Verdict
+    site: str
+    tenant: str = ""
+    campaign: str = ""
+
+
+class Fired(msgspec.Struct, frozen=True):
+    """A trigger's action holds until the time ``until``; ``subject`` is the tenant or campaign, empty for a lane."""
+
+    trigger: Trigger
+    subject: str
+    until: float
+
+
+class Effects(msgspec.Struct, frozen=True):
+    """All that holds at a time, put together: times are None when nothing is suspended."""
+
+    lane_suspended_until: float | None = None
+    rate_factor: float = 1.0
+    connections: int | None = None
+    egress_switched_until: float | None = None
+    tenants: Mapping[str, float] = {}
+    campaigns: Mapping[str, float] = {}
+
+
+Subject = tuple[str, str]
+"""The trigger's id and the tenant or campaign it counts (empty for a lane)."""
+
+
+class TriggerState(msgspec.Struct, frozen=True):
+    """Times of the matches counted, oldest first, and what holds. An empty one is where everything starts."""
+
+    counted: Mapping[Subject, tuple[float, ...]] = {}
+    active: Mapping[Subject, Fired] = {}
+
+
+class Triggers:
+    """All triggers, compiled. Immutable. Raises :class:`RuleError` for one that cannot be followed."""
+
+    def __init__(self, triggers: Iterable[Trigger] = ()) -> None:
+        self.triggers = tuple(triggers)
+        for trigger in self.triggers:
+            check_trigger(trigger)
+        self._compiled = [(trigger, Matcher(trigger)) for trigger in self.triggers]
+
+    def update(self, state: TriggerState, seen: Seen, now: float) -> tuple[TriggerState, tuple[Fired, ...]]:
+        """Count what was ``seen`` at time ``now``: (the new state, what begins to hold). Times never go backwards.
+
+        The state is returned as it was when nothing matches, which is the usual case.
+        """
+        if seen.verdict.category is None:
+            return state, ()
+        matched = [trigger for trigger, matcher in self._compiled if _matches(trigger, matcher, seen)]
+        if not matched:
+            return state, ()
+        counted = dict(state.counted)
+        active = {subject: fired for subject, fired in state.active.items() if fired.until > now}
+        begun: list[Fired] = []
+        for trigger in matched:
+            subject = _subject(trigger, seen)
+            if subject is None or subject in active:
+                continue
+            since = now - (trigger.within or 0.0)
+            times = (*(time for time in counted.pop(subject, ()) if time > since), now)
+            if len(times) < trigger.count:
+                counted[subject] = times
+                continue
+            fired = Fired(trigger, subject[1], now + trigger.lasts)
+            active[subject] = fired
+            begun.append(fired)
+        while len(counted) > SUBJECTS_KEPT:
+            del counted[next(iter(counted))]
+        return TriggerState(counted, active), tuple(begun)
+
+    def effects(self, state: TriggerState, now: float) -> Effects:
+        """What holds at time ``now``: factors multiply, the lowest connections and the latest ends win."""
+        lane: float | None = None
+        egress: float | None = None
+        factor = 1.0
+        connections: int | None = None
+        tenants: dict[str, float] = {}
+        campaigns: dict[str, float] = {}
+        for fired in state.active.values():
+            if fired.until <= now:
+                continue
+            trigger = fired.trigger
+            match trigger.action:
+                case "suspend_lane":
+                    lane = max(fired.until, lane or fired.until)
+                case "switch_egress":
+                    egress = max(fired.until, egress or fired.until)
+                case "lower_rate":
+                    factor *= trigger.factor or 1.0
+                case "lower_connections":
+                    allowed = trigger.connections or 1
+                    connections = allowed if connections is None else min(connections, allowed)
+                case "suspend_tenant":
+                    tenants[fired.subject] = max(fired.until, tenants.get(fired.subject, fired.until))
+                case "suspend_campaign":
+                    campaigns[fired.subject] = max(fired.until, campaigns.get(fired.subject, fired.until))
+        return Effects(lane, factor, connections, egress, tenants, campaigns)
+
+
+def check_trigger(trigger: Trigger) -> None:
+    """Raise :class:`RuleError` when ``trigger`` cannot be followed."""
+    check_conditions(trigger)
+    looks = (trigger.codes, trigger.enhanced, trigger.contains, trigger.text, trigger.reasons)
+    if not any((*looks, trigger.categories, trigger.rules)):
+        raise RuleError("a trigger without a condition on the reply or its verdict would fire at every failure")
+    if trigger.count < 1 or trigger.lasts <= 0:
+        raise RuleError("count must be at least 1, and lasts longer than nothing")
+    if (trigger.count > 1) != (trigger.within is not None) or (trigger.within is not None and trigger.within <= 0):
+        raise RuleError("within: needed exactly when count is more than 1, and longer than nothing")
+    if (trigger.action == "lower_rate") != (trigger.factor is not None):
+        raise RuleError("factor: belongs to lower_rate, which needs it")
+    if trigger.factor is not None and not 0 < trigger.factor < 1:
+        raise RuleError("factor: must lie between 0 and 1; to stop a lane, suspend it")
+    if (trigger.action == "lower_connections") != (trigger.connections is not None):
+        raise RuleError("connections: belongs to lower_connections, which needs it")
+    if trigger.connections is not None and trigger.connections < 1:
+        raise RuleError("connections: must be at least 1; to stop a lane, suspend it")
+
+
+def _matches(trigger: Trigger, matcher: Matcher, seen: Seen) -> bool:
+    if trigger.categories and seen.verdict.category not in trigger.categories:
+        return False
+    if trigger.rules and seen.verdict.rule not in trigger.rules:
+        return False
+    if trigger.categories or trigger.rules:
+        # A verdict speaks for broken conversations too, which a condition on the place alone must not leave out.
+        spoken = trigger.codes or trigger.enhanced or trigger.contains or trigger.text or trigger.reasons
+        return matcher.matches(seen.result, seen.site) if spoken else matcher.about(phase_of(seen.result), seen.site)
+    return matcher.matches(seen.result, seen.site)
+
+
+def _subject(trigger: Trigger, seen: Seen) -> Subject | None:
+    if trigger.action == "suspend_tenant":
+        return (trigger.id, seen.tenant) if seen.tenant else None
+    if trigger.action == "suspend_campaign":
+        return (trigger.id, seen.campaign) if seen.campaign else None
+    return (trigger.id, "")
