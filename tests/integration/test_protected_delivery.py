@@ -1,0 +1,147 @@
+"""From DNS and HTTPS to a mail handed over: every part real, on the loopback address."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path as FilePath
+
+import msgspec
+import pytest
+import trustme
+from aiohttp import web
+from tests.support.scripted_dns import ScriptedDns
+from tests.support.scripted_smtp import ScriptedServer, polite
+
+from sluice.adapters.dns import DnsResolver
+from sluice.adapters.dns.tlsa import DaneResolver
+from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
+from sluice.adapters.smtp import SmtpMailer
+from sluice.adapters.smtp.connection import SmtpConnection
+from sluice.adapters.system.clock import SystemClock
+from sluice.deliver.paths import Egress, Path, Paths
+from sluice.deliver.protections import Protections
+from sluice.domain.dane import public_key
+from sluice.domain.routing import RouteTable
+from sluice.domain.site import Site
+from sluice.domain.smtp import Broken, Replied
+from sluice.ports.mailer import Timeouts, Transaction
+
+QUICK = Timeouts(connect=5, command=5, data=5, dot=5, quit=1)
+MAIL = Transaction(mail_from="a@sender.example", rcpt_to="b@receiver.example", content=b"Subject: x\r\n\r\nbody\r\n")
+
+
+class Parts:
+    """Paths and mailer over a name server, a policy server and a mail server."""
+
+    def __init__(self, folder: FilePath) -> None:
+        self.authority = trustme.CA()
+        self.ca_file = str(folder / "ca.pem")
+        self.authority.cert_pem.write_to_path(self.ca_file)
+        self.dns = ScriptedDns()
+        self.dns.records |= {
+            ("receiver.example", "MX"): ["10 mx.receiver.example."],
+            ("mx.receiver.example", "A"): ["127.0.0.1"],
+            ("mta-sts.receiver.example", "A"): ["127.0.0.1"],
+        }
+        leaf = self.authority.issue_cert("mx.receiver.example")
+        self.key = public_key(ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode()))
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(self.context)
+        self.policy = ""
+
+    async def start(self) -> web.AppRunner:
+        application = web.Application()
+        application.router.add_get("/.well-known/mta-sts.txt", self._answer)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert("mta-sts.receiver.example").configure_cert(context)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        address = await self.dns.start()
+        self.resolver = DnsResolver([address])
+        fetcher = PolicyFetcher(self.resolver, private=True, port=runner.addresses[0][1], ca_file=self.ca_file)
+        self.protections = Protections(CachedStsPolicies(self.resolver, fetcher), DaneResolver(address))
+        egress = Egress("default", "out.example", private_addresses=True)
+        self.paths = Paths(RouteTable(), self.resolver, SystemClock(), egress, (), self.protections)
+        return runner
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        return web.Response(text=self.policy)
+
+    async def connect(self, server: ScriptedServer, *, ca_file: str | None = None) -> SmtpConnection | Replied | Broken:
+        path = await self.paths.find("receiver.example")
+        assert isinstance(path, Path), path
+        hops = await self.paths.hops(path, Site(name="mx.receiver.example"), "seed")
+        if isinstance(hops, Broken):
+            return hops
+        return await SmtpMailer(QUICK, ca_file=ca_file).connect(msgspec.structs.replace(hops[0], port=server.port))
+
+
+@pytest.fixture
+async def parts(tmp_path: FilePath) -> AsyncIterator[Parts]:
+    parts = Parts(tmp_path)
+    runner = await parts.start()
+    yield parts
+    await parts.protections.close()
+    await parts.resolver.close()
+    parts.dns.stop()
+    await runner.cleanup()
+
+
+async def nothing() -> None:
+    """No ledger."""
+
+
+async def delivered(connection: object) -> bool:
+    assert isinstance(connection, SmtpConnection), connection
+    result = await connection.send(MAIL, before_data=nothing)
+    await connection.quit()
+    return isinstance(result, Replied) and result.accepted
+
+
+async def test_a_server_with_its_key_in_signed_dns_gets_the_mail(parts: Parts) -> None:
+    parts.dns.signed.add("receiver.example")
+    digest = hashlib.sha256(parts.key).hexdigest()
+    parts.dns.records["_25._tcp.mx.receiver.example", "TLSA"] = [f"3 1 1 {digest}"]
+    async with ScriptedServer(polite(context=parts.context)) as server:
+        connection = await parts.connect(server)
+        assert isinstance(connection, SmtpConnection), connection
+        assert connection.tls.policy == "dane"
+        assert await delivered(connection)
+
+
+async def test_a_server_with_another_key_does_not_though_mta_sts_would_have_it(parts: Parts) -> None:
+    parts.dns.signed.add("receiver.example")
+    parts.dns.records["_25._tcp.mx.receiver.example", "TLSA"] = ["3 1 1 " + "00" * 32]
+    parts.dns.records["_mta-sts.receiver.example", "TXT"] = ['"v=STSv1; id=1"']
+    parts.policy = "version: STSv1\nmode: enforce\nmx: *.receiver.example\nmax_age: 86400\n"
+    async with ScriptedServer(polite(context=parts.context)) as server:
+        result = await parts.connect(server, ca_file=parts.ca_file)
+        assert isinstance(result, Broken)
+        assert (result.phase, result.reason) == ("starttls", "tls")
+        assert all(b"MAIL" not in command for command in server.peers[0].commands)
+
+
+async def test_an_enforced_policy_has_the_certificate_verified(parts: Parts) -> None:
+    parts.dns.records["_mta-sts.receiver.example", "TXT"] = ['"v=STSv1; id=1"']
+    parts.policy = "version: STSv1\nmode: enforce\nmx: *.receiver.example\nmax_age: 86400\n"
+    async with ScriptedServer(polite(context=parts.context)) as server:
+        connection = await parts.connect(server, ca_file=parts.ca_file)
+        assert isinstance(connection, SmtpConnection), connection
+        assert connection.tls.policy == "mta_sts"
+        assert await delivered(connection)
+        assert isinstance(await parts.connect(server), Broken)
+
+
+async def test_a_forged_mx_gets_nothing_from_a_domain_with_a_policy(parts: Parts) -> None:
+    parts.dns.records["receiver.example", "MX"] = ["1 mx.evil.example."]
+    parts.dns.records["mx.evil.example", "A"] = ["127.0.0.1"]
+    parts.dns.records["_mta-sts.receiver.example", "TXT"] = ['"v=STSv1; id=1"']
+    parts.policy = "version: STSv1\nmode: enforce\nmx: *.receiver.example\nmax_age: 86400\n"
+    async with ScriptedServer(polite()) as server:
+        result = await parts.connect(server)
+        assert isinstance(result, Broken)
+        assert (result.phase, result.reason) == ("resolve", "mta_sts")
+        assert server.peers == []
