@@ -122,19 +122,19 @@ def test_what_is_the_senders_fault_never_suppresses(category: Category) -> None:
     "text", ["a" * 10_000, "spam " * 2000, "5.1.1 " * 1600, "1." * 5000, " " * 10_000, "mail for " * 1100]
 )
 def test_replies_of_ten_kilobytes_cost_next_to_nothing(text: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for code in (421, 450, 550, 554):
         RULES.classify.__wrapped__(Replied("dot", code, text), "google")  # past the memory of verdicts
-    assert time.perf_counter() - begun < 0.05
+    assert time.thread_time() - begun < 0.05
 
 
 def test_every_regular_expression_is_linear_enough() -> None:
     for rule in RULES.rules:
         if rule.text:
             for text in ("a" * 10_000, "spam" * 2500, " -" * 5000):
-                begun = time.perf_counter()
+                begun = time.thread_time()
                 re.search(rule.text, text, re.IGNORECASE)
-                assert time.perf_counter() - begun < 0.02, rule.id
+                assert time.thread_time() - begun < 0.02, rule.id
 
 
 def rules(*given: BounceRule) -> BounceRules:
