@@ -49,6 +49,7 @@ class Worker:
         self.clock = clock or MemoryClock()
         self.mailer = mailer or MemoryMailer()
         self.failures: list[BaseException] = []
+        self.partitions = PARTITIONS
         rules = rules or load_rules()
         books = Books(self.bus, Recorder("test", b"key"), self.failures.append)
         attempts = Attempts(books, self.clock, rules, "default", lambda: 0.5)
@@ -63,7 +64,7 @@ class Worker:
             ledger_log=MemoryLedgerLog(self.bus),
             rules=rules,
             clock=self.clock,
-            partitions=lambda: PARTITIONS,
+            partitions=lambda: self.partitions,
             patience=patience,
         )
         self.done: list[int] = []
@@ -103,7 +104,7 @@ class Worker:
         mail = Mail(envelope, b"Subject: x\r\n\r\nbody\r\n", progress or Progress())
         if offset is None:
             offset, self._offset = self._offset, self._offset + 1
-        home = lane_partition(envelope.lane, PARTITIONS) if partition is None else partition
+        home = lane_partition(envelope.lane, self.partitions) if partition is None else partition
         headers = ready_headers(mail, time="2026-01-01T00:00:00Z")
         return Taken(READY[envelope.priority], home, offset, b"k", mail.content, headers, self.clock.now())
 

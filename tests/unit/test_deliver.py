@@ -9,6 +9,7 @@ import pytest
 from tests.support.deliver import PARTITIONS, Worker, rules_with
 
 from sluice.adapters.memory.resolver import MemoryResolver
+from sluice.deliver.handler import SETTLE_S
 from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.mail import Progress, read_mail
 from sluice.domain.shaping import Rate
@@ -467,4 +468,37 @@ async def test_new_connections_are_opened_no_faster_than_the_site_allows() -> No
     await worker.clock.advance(60)
     assert 3 <= len(worker.mailer.opened) <= 4
     gate.set()
+    await worker.close()
+
+
+async def test_when_partitions_are_added_a_lane_is_let_go_by_one_worker_before_another_takes_it() -> None:
+    """Queued mails go to the new home; there nothing is sent until everybody has noticed."""
+    worker = Worker(rules=rules_with(connections=1), patience=60.0)
+    gate = asyncio.Event()
+
+    async def wait(_: Transaction) -> Replied:
+        await gate.wait()
+        return Replied("dot", 250, "ok")
+
+    worker.mailer.answer("m0@site.example", wait)
+    records = [worker.record(worker.envelope(f"m{number}")) for number in range(4)]
+    await worker.take(*records)
+    worker.handler.sweep()
+    grown = next(count for count in range(5, 40) if lane_partition("site.example#0", count) != records[0].partition)
+    home = lane_partition("site.example#0", grown)
+    worker.bus.grow(READY["normal"], grown)
+    worker.partitions = grown
+    worker.handler.sweep()
+    await worker.settle()
+    assert len(worker.bus.stored[READY["normal"], home]) == 3
+    assert sorted(worker.done) == [1, 2, 3]
+    gate.set()
+    for _ in range(10):
+        await worker.clock.advance(0.05)
+    assert sorted(worker.done) == [0, 1, 2, 3]
+    assert worker.senders.connections == 0
+    await worker.take(worker.record(worker.envelope("late"), offset=70))
+    assert len(worker.mailer.taken) == 1
+    await worker.clock.advance(SETTLE_S)
+    assert len(worker.mailer.taken) == 2
     await worker.close()

@@ -30,6 +30,8 @@ from sluice.ports.intake import Done, Taken
 from sluice.ports.ledger import LedgerLog
 
 log = structlog.get_logger(__name__)
+SETTLE_S = 12.0
+"""Seconds after which every worker has noticed added partitions, and attempts of lanes that moved have ended mostly."""
 
 
 class DeliverHandler:
@@ -62,7 +64,9 @@ class DeliverHandler:
         self._suspended_until = suspended_until
         self._ledgers: dict[int, Ledger] = {}
         self._items: dict[int, set[Item]] = {}
-        self._stopping = False
+        self._counted = 0
+        self._grown_from = 0
+        self._grown_at = 0.0
         self._learnt: dict[str, LaneState] = {}
         self.lanes: dict[str, Lane] = {}
         self.before_leaving: Callable[[set[int]], Awaitable[None]] = _nothing_to_do
@@ -183,6 +187,8 @@ class DeliverHandler:
             if learnt is not None:
                 lane.allowance.restore(learnt, self._rules.sites.penalty, now)
             lane.allowance.suspend(self._suspended_until(site))
+            if self._has_moved(name):
+                lane.allowance.pause(self._grown_at + SETTLE_S, "its lane has just moved")
         return lane
 
     async def revoked(self, partitions: set[int]) -> None:
@@ -215,6 +221,30 @@ class DeliverHandler:
         unopened = {name: state for name, state in self._learnt.items() if self._home(name) == partition}
         return {**unopened, **busy}
 
+    def _follow_growth(self) -> None:
+        """When partitions were added, hand over the lanes that are at home elsewhere now.
+
+        Every worker notices within seconds, not at the same moment: a lane that moved is not served by its new owner
+        before the old one has certainly let go of it.
+        """
+        now, count = self._clock.now(), self._partitions()
+        if self._counted and count != self._counted:
+            log.info("partitions.grown", was=self._counted, now=count)
+            self._grown_from, self._grown_at = self._counted, now
+            for name in [name for name in self.lanes if self._has_moved(name)]:
+                self._give_away(self.lanes.pop(name))
+        self._counted = count
+
+    def _has_moved(self, lane: str) -> bool:
+        return bool(self._grown_from) and lane_partition(lane, self._grown_from) != self._home(lane)
+
+    def _give_away(self, lane: Lane) -> None:
+        home = self._home(lane.name)
+        for item in lane.take_all():
+            record = item.record
+            self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
+        self._books.run(self._senders.leave_when_idle({lane}))
+
     def _home(self, lane: str) -> int:
         return lane_partition(lane, self._partitions())
 
@@ -226,6 +256,7 @@ class DeliverHandler:
 
     def sweep(self) -> None:
         """One round."""
+        self._follow_growth()
         for lane in self.lanes.values():
             lane.allowance.suspend(self._suspended_until(lane.site.name))
         self._senders.sweep(list(self.lanes.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Literal
@@ -125,6 +126,10 @@ class Lane:
         """Forget queued mails whose records are handed back."""
         for flow in self.flows.values():
             flow.drop(items)
+
+    def take_all(self) -> list[Item]:
+        """Take every queued mail out."""
+        return [item for flow in self.flows.values() for item in flow.overdue(math.inf)]
 
     def turn(self, now: float) -> float:
         """Take a turn to send: 0.0 when it may go now, else the seconds until it is worth asking again."""

@@ -109,6 +109,12 @@ class Senders:
                 self.attempting[item].cancel()
             raise
 
+    async def leave_when_idle(self, lanes: set[Lane]) -> None:
+        """As :meth:`leave`, once the attempts under way at the lanes have ended."""
+        while any(self._tasks.get(task) in lanes for task in self.attempting.values()):
+            await self._clock.sleep(0.05)
+        await self.leave(lanes)
+
     async def leave(self, lanes: set[Lane]) -> None:
         """Close the connections of lanes that another worker is about to own: their limit is one for all workers."""
         ending = [task for task, lane in self._tasks.items() if lane in lanes]

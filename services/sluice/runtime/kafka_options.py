@@ -15,6 +15,8 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": settings.kafka_bootstrap,
         "client.id": f"sluice-{settings.node}",
         "security.protocol": settings.kafka_security_protocol,
+        # How soon partitions that were added are noticed.
+        "topic.metadata.refresh.interval.ms": 10_000,
     }
     if settings.kafka_sasl_mechanism:
         options["sasl.mechanism"] = settings.kafka_sasl_mechanism

@@ -53,6 +53,8 @@ def faust_app(options: FaustOptions) -> faust.App:
         broker_request_timeout=max(90.0, options.session_timeout_s + 15.0),
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
+        # How soon partitions that were added are noticed, and consumed.
+        consumer_metadata_max_age_ms=10_000,
         stream_buffer_maxsize=1024,
         stream_wait_empty=False,
         # Above zero selects Faust's own assignor, which gives co-partitioned topics the same numbers on each worker.

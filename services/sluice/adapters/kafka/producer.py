@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from sluice.ports.bus import NotStored, Position, Record
 
+log = structlog.get_logger(__name__)
+REFRESH_S = 5.0
+"""Seconds after which the partitions of topics are counted again."""
 _ANY = -1
 """librdkafka's "let the partitioner choose"."""
 
@@ -104,11 +109,26 @@ class KafkaBus:
                 future.set_exception(result)
 
     def _poll(self) -> None:
+        refresh_at = time.monotonic() + REFRESH_S
         while not self._closing.is_set():
             self._producer.poll(0.1)
+            if time.monotonic() >= refresh_at:
+                self._refresh()
+                refresh_at = time.monotonic() + REFRESH_S
+
+    def _refresh(self) -> None:
+        """Look whether topics have grown; what cannot be asked now keeps its count."""
+        try:
+            topics = self._producer.list_topics(timeout=5).topics
+        except KafkaException as error:
+            log.warning("kafka.metadata", error=str(error))
+            return
+        for topic in list(self._partitions):
+            if (metadata := topics.get(topic)) is not None and metadata.partitions:
+                self._partitions[topic] = len(metadata.partitions)
 
     def partitions(self, topic: str) -> int:
-        """See :class:`sluice.ports.bus.Bus`; remembered for the life of the process, as lanes are."""
+        """See :class:`sluice.ports.bus.Bus`; at most :data:`REFRESH_S` and a moment old."""
         known = self._partitions.get(topic)
         if known is None:
             metadata = self._producer.list_topics(topic, timeout=10).topics.get(topic)

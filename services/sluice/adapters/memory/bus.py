@@ -42,6 +42,10 @@ class MemoryBus:
             raise NotStored(f"topic {topic} does not exist")
         return self._partitions[topic]
 
+    def grow(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic."""
+        self._partitions[topic] = partitions
+
     def all(self, topic: str) -> list[Record]:
         """Every record of a topic, partition by partition."""
         return [record for (name, _), records in sorted(self.stored.items()) if name == topic for record in records]
