@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -44,6 +45,7 @@ class Worker:
         routes: str = "*=smtp://mx.test:25?tls=none",
         resolver: MemoryResolver | None = None,
         patience: float = 8.0,
+        suspended_until: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         self.bus = bus or MemoryBus(TOPICS)
         self.clock = clock or MemoryClock()
@@ -66,6 +68,7 @@ class Worker:
             clock=self.clock,
             partitions=lambda: self.partitions,
             patience=patience,
+            suspended_until=suspended_until,
         )
         self.done: list[int] = []
         self._offset = 0

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+import msgspec
 import pytest
 from tests.support.deliver import PARTITIONS, Worker, rules_with
 
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.deliver.handler import SETTLE_S
+from sluice.domain.lanes import FOREVER
 from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.mail import Progress, read_mail
 from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
 from sluice.domain.smtp import Broken, Replied, Unknown
 from sluice.domain.topics import DEAD, OUTCOME, READY, SUPPRESSIONS, WHEEL
+from sluice.domain.triggers import Trigger, Triggers
 from sluice.ports.bus import NotStored, Record
 from sluice.ports.intake import Taken
 from sluice.ports.mailer import Transaction
@@ -500,5 +503,54 @@ async def test_when_partitions_are_added_a_lane_is_let_go_by_one_worker_before_a
     await worker.take(worker.record(worker.envelope("late"), offset=70))
     assert len(worker.mailer.taken) == 1
     await worker.clock.advance(SETTLE_S)
+    assert len(worker.mailer.taken) == 2
+    await worker.close()
+
+
+async def test_a_kind_of_reply_that_comes_often_lowers_the_rate_for_a_while() -> None:
+    """Three in a minute, here; then the site's own rate again."""
+    trigger = Trigger(id="often", action="lower_rate", factor=0.25, count=3, within=60.0, lasts=600.0, codes=("452",))
+    rules = msgspec.structs.replace(rules_with(rate=Rate(100, 1.0, 1)), triggers=Triggers([trigger]))
+    worker = Worker(rules=rules)
+    for number in range(3):
+        worker.mailer.answer(f"m{number}@site.example", Replied("rcpt", 452, "4.2.2 mailbox is full", "4.2.2"))
+        await worker.take(worker.record(worker.envelope(f"m{number}")))
+        await worker.clock.advance(1.0)
+    (lane,) = worker.handler.lanes.values()
+    assert lane.allowance.rate(worker.clock.now(), 0.05) == Rate(25.0, 1.0, 1)
+    await worker.clock.advance(600.0)
+    worker.handler.sweep()
+    assert lane.allowance.rate(worker.clock.now(), 0.05) == Rate(100, 1.0, 1)
+    await worker.close()
+
+
+async def test_a_campaign_that_a_site_refuses_waits_and_other_mail_goes_on() -> None:
+    """One sender's list must not cost the others their place."""
+    trigger = Trigger(id="campaign", action="suspend_campaign", lasts=3600.0, codes=("554",))
+    worker = Worker(rules=msgspec.structs.replace(rules_with(), triggers=Triggers([trigger])))
+    worker.mailer.answer("m0@site.example", Replied("dot", 554, "5.7.1 content rejected", "5.7.1"))
+    await worker.take(worker.record(worker.envelope("m0", campaign_id="spring")))
+    await worker.take(worker.record(worker.envelope("m1", campaign_id="spring")))
+    await worker.take(worker.record(worker.envelope("m2", campaign_id="summer")))
+    await worker.clock.advance(0.1)
+    assert [taken.transaction.rcpt_to for taken in worker.mailer.taken] == ["m2@site.example"]
+    assert [outcome.message_id for outcome in worker.outcomes("deferred")] == ["m1"]
+    await worker.close()
+
+
+async def test_an_operator_suspends_a_site_and_takes_it_back() -> None:
+    """Within a second, for what is queued and what comes."""
+    suspended: dict[str, float] = {}
+    worker = Worker(suspended_until=lambda site: suspended.get(site, 0.0))
+    await worker.take(worker.record(worker.envelope("m0")))
+    suspended["site.example"] = FOREVER
+    worker.handler.sweep()
+    await worker.take(worker.record(worker.envelope("m1")))
+    assert len(worker.mailer.taken) == 1
+    assert [left for _, left in worker.waiting()] == [pytest.approx(300.0)]
+    suspended.clear()
+    worker.handler.sweep()
+    await worker.take(worker.record(worker.envelope("m2")))
+    await worker.clock.advance(0.1)
     assert len(worker.mailer.taken) == 2
     await worker.close()

@@ -22,6 +22,8 @@ class Allowance:
         self._penalty: Penalty | None = None
         self._penalised_until = 0.0
         self._pressure = Pressure()
+        self._factor = 1.0
+        self._most: int | None = None
         self._failed_connects = 0
         self._paused_until = 0.0
         self._paused_why = ""
@@ -39,13 +41,14 @@ class Allowance:
 
     def connections(self, now: float) -> int:
         """How many may be open; at least one."""
-        return max(1, round(self.share.connections * self._pressure.share_at(now, self._give)))
+        most = self.share.connections if self._most is None else min(self.share.connections, self._most)
+        return max(1, round(most * self._pressure.share_at(now, self._give)))
 
     def rate(self, now: float, service: float) -> Rate | None:
         """The rate in force; ``service`` is what a mail takes, in seconds. None is unlimited."""
         if self._penalty is not None and now >= self._penalised_until:
             self._penalty = None
-        share = self._pressure.share_at(now, self._give)
+        share = self._pressure.share_at(now, self._give) * self._factor
         rate = self.share.rate
         return rate if share >= 1.0 else eased(base_rate(rate, self.share.connections, service), share)
 
@@ -107,6 +110,10 @@ class Allowance:
     def asked_for_less(self, now: float) -> None:
         """The site asked for less."""
         self._pressure = self._pressure.asked_for_less(now, self._give)
+
+    def limit(self, factor: float, connections: int | None) -> None:
+        """A rule's word: this share of the rate, and at most so many connections; 1.0 and None take it back."""
+        self._factor, self._most = factor, connections
 
     def penalise(self, penalty: Penalty, now: float) -> None:
         """The site blames our reputation: use the penalty's allowance while it lasts."""

@@ -259,6 +259,7 @@ class DeliverHandler:
         self._follow_growth()
         for lane in self.lanes.values():
             lane.allowance.suspend(self._suspended_until(lane.site.name))
+            lane.follow_triggers(self._rules.triggers, self._clock.now())
         self._senders.sweep(list(self.lanes.values()))
 
     def _dead(self, record: Taken, error: Exception) -> Outcome:

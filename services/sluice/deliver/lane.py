@@ -17,6 +17,7 @@ from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Mail
 from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import Site
+from sluice.domain.triggers import Effects, Fired, Seen, Triggers, TriggerState
 
 _CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
 _RANK = {priority: rank for rank, priority in enumerate(PRIORITIES)}
@@ -87,6 +88,8 @@ class Lane:
         self.service = 0.05
         """Seconds that a mail keeps a connection busy, averaged."""
         self._running: dict[Item, float] = {}
+        self._triggered = TriggerState()
+        self._effects = Effects()
 
     def flow(self, key: str) -> Flow:
         """The flow towards the hosts that ``key`` names."""
@@ -105,7 +108,7 @@ class Lane:
 
         A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
         """
-        until, _ = self.allowance.paused(now)
+        until = max(self.allowance.paused(now)[0], self._suspended(mail))
         if until - now > patience:
             return Wait(min(until, now + LONGEST_PAUSE), "connection")
         guess = self._busy_for(now)
@@ -121,6 +124,30 @@ class Lane:
         """How long until a mail queued now would get a connection, guessed from what mails take here."""
         slowest = max((now - started for started in self._running.values()), default=0.0)
         return self.queued * max(self.service, slowest) / self.allowance.connections(now)
+
+    def _suspended(self, mail: Mail) -> float:
+        """Until when a trigger keeps the mail's tenant or campaign from this lane; 0.0 when none does."""
+        tenants, campaigns = self._effects.tenants, self._effects.campaigns
+        if not tenants and not campaigns:
+            return 0.0
+        envelope = mail.envelope
+        return max(tenants.get(envelope.tenant_id, 0.0), campaigns.get(envelope.campaign_id or "", 0.0))
+
+    def saw(self, triggers: Triggers, seen: Seen, now: float) -> tuple[Fired, ...]:
+        """Count a reply; what it set off is in force at once, and returned."""
+        self._triggered, fired = triggers.update(self._triggered, seen, now)
+        if fired:
+            self.follow_triggers(triggers, now)
+        return fired
+
+    def follow_triggers(self, triggers: Triggers, now: float) -> None:
+        """Let effects that have lasted their time end; cheap when there are none."""
+        if not self._triggered.active:
+            return
+        self._effects = triggers.effects(self._triggered, now)
+        self.allowance.limit(self._effects.rate_factor, self._effects.connections)
+        if self._effects.lane_suspended_until is not None:
+            self.allowance.pause(self._effects.lane_suspended_until, "a trigger's rule")
 
     def drop(self, items: set[Item]) -> None:
         """Forget queued mails whose records are handed back."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import structlog
+
 from sluice.deliver.books import Books
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane
@@ -15,10 +17,13 @@ from sluice.domain.outcome import Outcome, OutcomeType
 from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
 from sluice.domain.smtp import Broken, Replied, Result, Unknown
+from sluice.domain.triggers import Seen
 from sluice.ports.bus import Record
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Connection, Transaction
 from sluice.ports.records import dead_record
+
+log = structlog.get_logger(__name__)
 
 
 class HandedBackError(Exception):
@@ -74,7 +79,7 @@ class Attempts:
         """Decide what a result means for the mail and its lane, and write it down."""
         now = self._clock.now()
         verdict = classify(self._rules.bounces, result, site=lane.site.name)
-        self._teach(lane, verdict, now)
+        self._teach(lane, item, result, verdict, now)
         took = (now - started) * 1000
         if isinstance(result, Unknown):
             self._in_doubt(item, result, verdict, way, took)
@@ -164,8 +169,17 @@ class Attempts:
             duration_ms=duration_ms, next_attempt_at=next_attempt_at, category=category, reason=reason,
         )  # fmt: skip
 
-    def _teach(self, lane: Lane, verdict: Verdict, now: float) -> None:
+    def _teach(self, lane: Lane, item: Item, result: Result, verdict: Verdict, now: float) -> None:
         """What a reply says of us or of the site holds for the whole lane."""
+        if verdict.action == "deliver":
+            return
+        envelope = item.mail.envelope
+        seen = Seen(result, verdict, lane.site.name, envelope.tenant_id, envelope.campaign_id or "")
+        for fired in lane.saw(self._rules.triggers, seen, now):
+            trigger = fired.trigger
+            log.warning(
+                "trigger.fired", trigger=trigger.id, action=trigger.action, lane=lane.name, seconds=trigger.lasts
+            )
         if verdict.suspend:
             lane.allowance.pause(now + verdict.suspend, f"rule {verdict.rule}")
         if verdict.slow_down:
