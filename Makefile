@@ -12,11 +12,11 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up bench schemas format clean
+.PHONY: help demo test check up bench bench-compare bench-all schemas format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(SYNCED) ## Start everything, send mail through it, and account for every mail
 	$(BIN)/sluice demo $(ARGS)
@@ -36,6 +36,15 @@ up: $(SYNCED) ## Run Kafka, ClickHouse, a mailbox and all services until ctrl-c
 
 bench: $(SYNCED) ## Measure mails per second from publish to 250
 	$(BIN)/sluice bench $(ARGS)
+
+bench-compare: $(SYNCED) ## Measure Sluice, Postfix with OpenDKIM, and Haraka in one run
+	$(BIN)/python benchmarks/compare.py $(ARGS)
+
+bench-all: bench-compare ## The same, then processes, urgent mail and memory: half an hour
+	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/priority_latency.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/report.py --into docs/performance.md
 
 schemas: $(SYNCED) ## Write schemas/ anew from the types
 	$(BIN)/python -m sluice.runtime.schemas schemas

@@ -105,12 +105,13 @@ class Sluice:
             await asyncio.sleep(LOOK_EVERY)
         return looks
 
-    async def milliseconds(self, campaign: str) -> list[int]:
-        """From publish to 250, ascending."""
+    async def milliseconds(self, campaign: str, kind: str = "delivered") -> list[int]:
+        """From publish to 250, or to another ``kind`` of outcome, ascending."""
         rows = await self._rows(
             "SELECT dateDiff('millisecond', assumeNotNull(queued_at), event_time) AS took FROM {db}.outcomes "
             "WHERE campaign_id = {campaign:String} AND event_type = {kind:String} ORDER BY took",
             campaign,
+            kind,
         )
         return [int(row["took"]) for row in rows]
 

@@ -46,7 +46,7 @@ def this_machine() -> Machine:
         cores=len(os.sched_getaffinity(0)),
         processor=cpu_model() or "unknown",
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         python=platform.python_version(),
         commit=_commit(),
         load_before=round(os.getloadavg()[0], 2),

@@ -1,0 +1,161 @@
+"""How long urgent mail takes while bulk mail waits in line: ``python benchmarks/priority_latency.py``.
+
+Times are from publish to the receiver's 250. First the rate at which this machine delivers is measured, then high
+priority is published evenly: a few a second on an idle system, at half that rate with nothing else, and both again
+while a backlog of bulk mail waits, which takes all that is left of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+from harness import Sluice, four_kilobytes, percentile, say, with_sluice
+from machine import RESULTS, keep, this_machine
+
+from sluice.domain.errors import SluiceError
+
+SETTLE = 10.0
+"""Seconds that a backlog is worked on before urgent mail is looked at."""
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """High-priority mails published at ``per_second``; times in milliseconds from publish to 250.
+
+    ``composed`` are times from publish until composed: what is left of the way is the deliver worker's.
+
+    ``backlog_left`` are bulk mails not yet delivered when the last one was published: at 0 it was too small to tell.
+    """
+
+    name: str
+    per_second: float
+    mails: int
+    p50: int
+    p90: int
+    p99: int
+    slowest: int
+    composed_p50: int
+    composed_p99: int
+    backlog_left: int
+    bulk_per_second: float
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """All phases. ``capacity`` is in mails a second, of mail that was all published at once."""
+
+    backlog: int
+    capacity: float
+    phases: list[Phase]
+
+
+class Plan(argparse.Namespace):
+    """The options."""
+
+    backlog: int
+    seconds: float
+    idle_rate: float
+    load: float
+    burst: int
+    compose: int
+    deliver: int
+    results: Path
+
+
+async def measure(plan: Plan, sluice: Sluice) -> Latency:
+    """All phases on one stack."""
+    say("warming up")
+    await sluice.publish("warm-up", 1_000)
+    await sluice.wait_for("warm-up", 1_000)
+    began = await sluice.publish("burst", plan.burst)
+    await sluice.wait_for("burst", plan.burst)
+    capacity = plan.burst / (await sluice.last_stored("burst") - began)
+    busy = capacity * plan.load
+    say(f"{capacity:,.0f} mails/s; high priority at {plan.load:.0%} of it is {busy:,.0f}/s")
+    phases = [
+        await _phase(plan, sluice, "idle", plan.idle_rate),
+        await _phase(plan, sluice, "half load, no backlog", busy),
+    ]
+    say(f"publishing a backlog of {plan.backlog:,}")
+    await sluice.publish("backlog", plan.backlog, "bulk")
+    await asyncio.sleep(SETTLE)
+    phases.append(await _phase(plan, sluice, "few, with the backlog", plan.idle_rate))
+    phases.append(await _phase(plan, sluice, "half load, with the backlog", busy))
+    return Latency(backlog=plan.backlog, capacity=capacity, phases=phases)
+
+
+async def _phase(plan: Plan, sluice: Sluice, name: str, rate: float) -> Phase:
+    campaign = name.replace(",", "").replace(" ", "-")
+    bulk_before = await sluice.count("backlog")
+    count = await sluice.publish_evenly(campaign, rate, plan.seconds, "high")
+    bulk_after = await sluice.count("backlog")
+    await sluice.wait_for(campaign, count, patience=60.0)
+    took = await sluice.milliseconds(campaign)
+    composed = await sluice.milliseconds(campaign, "composed")
+    published = plan.backlog if "with the backlog" in name else 0
+    phase = Phase(
+        name=name,
+        per_second=rate,
+        mails=count,
+        p50=percentile(took, 0.5),
+        p90=percentile(took, 0.9),
+        p99=percentile(took, 0.99),
+        slowest=took[-1],
+        composed_p50=percentile(composed, 0.5),
+        composed_p99=percentile(composed, 0.99),
+        backlog_left=max(0, published - bulk_after),
+        bulk_per_second=(bulk_after - bulk_before) / plan.seconds,
+    )
+    say(f"{name}: half within {phase.p50} ms, 99 % within {phase.p99} ms; {phase.backlog_left:,} bulk mails left")
+    return phase
+
+
+def table(latency: Latency) -> str:
+    """Markdown."""
+    idle = latency.phases[0]
+    lines = [
+        f"{latency.capacity:,.0f} mails/s when all is published at once; a backlog of {latency.backlog:,} bulk mails.",
+        "",
+        "| high priority | per second | mails | p50 ms | p90 | p99 | p99 over idle | composed p50 | p99 | bulk/s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for phase in latency.phases:
+        spent = " (the backlog ran out)" if "with the backlog" in phase.name and not phase.backlog_left else ""
+        lines.append(
+            f"| {phase.name}{spent} | {phase.per_second:,.0f} | {phase.mails:,} | {phase.p50:,} | {phase.p90:,} | "
+            f"{phase.p99:,} | {phase.p99 - idle.p99:+,} | {phase.composed_p50:,} | {phase.composed_p99:,} | "
+            f"{phase.bulk_per_second:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backlog", type=int, default=100_000, help="bulk mails that wait (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=25.0, help="of each phase (%(default)s)")
+    parser.add_argument(
+        "--idle-rate", type=float, default=20.0, help="high priority when idle, per second (%(default)s)"
+    )
+    parser.add_argument("--load", type=float, default=0.5, help="share of the capacity that is high (%(default)s)")
+    parser.add_argument("--burst", type=int, default=5_000, help="mails to measure the capacity by (%(default)s)")
+    parser.add_argument("--compose", type=int, default=1, help="compose processes (%(default)s)")
+    parser.add_argument("--deliver", type=int, default=1, help="deliver processes (%(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    plan = parser.parse_args(namespace=Plan())
+    machine = this_machine()
+    counts = {"compose": plan.compose, "deliver": plan.deliver}
+    try:
+        latency = with_sluice(lambda sluice: measure(plan, sluice), four_kilobytes(plan.backlog), counts=counts)
+    except SluiceError as error:
+        print(f"priority_latency: {error}", file=sys.stderr)
+        return 1
+    path = keep(plan.results, "priority-latency", machine, latency)
+    print(f"\n{table(latency)}\n\n{path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
