@@ -48,7 +48,7 @@ class DeliverService:
             wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings), self._protections
         )
         self._senders = Senders(
-            wiring.mailer(), paths, attempts, clock, budget=settings.connections, patience=settings.patience_s
+            wiring.mailer(settings), paths, attempts, clock, budget=settings.connections, patience=settings.patience_s
         )
         self._handler = DeliverHandler(
             books=books,

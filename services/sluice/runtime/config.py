@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         "", description="Validating resolver on a safe way, ADDRESS or ADDRESS:PORT; turns DANE on"
     )
     connections: int = Field(200, ge=1, le=20_000, description="Most SMTP connections of one deliver process")
+    smtp_connect_s: float = Field(60.0, gt=0, description="Longest wait to connect, for TLS, for the banner")
+    smtp_command_s: float = Field(300.0, gt=0, description="Longest wait for the reply to EHLO, MAIL, RCPT and others")
+    smtp_data_s: float = Field(120.0, gt=0, description="Longest wait for the reply to DATA, for content to be taken")
+    smtp_dot_s: float = Field(600.0, gt=0, description="Longest wait for the reply to the whole content")
     patience_s: float = Field(8.0, ge=0, le=60, description="A mail that must wait longer than this goes to the wheel")
 
     max_message_bytes: int = Field(25 * 1024 * 1024, ge=1024, description="Largest mail composed")

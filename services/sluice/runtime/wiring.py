@@ -35,6 +35,7 @@ from sluice.domain.routing import RelayRoute, RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.topics import OUTCOME, Layout
 from sluice.ports.intake import Handler
+from sluice.ports.mailer import Timeouts
 from sluice.runtime.config import Settings
 from sluice.runtime.kafka_options import kafka_options, reveal
 
@@ -175,9 +176,16 @@ def dane_records(settings: Settings) -> DaneResolver | None:
         raise RuleError(f"SLUICE_DANE_RESOLVER: {error}; write ADDRESS or ADDRESS:PORT") from error
 
 
-def mailer() -> SmtpMailer:
+def mailer(settings: Settings) -> SmtpMailer:
     """SMTP."""
-    return SmtpMailer()
+    return SmtpMailer(
+        Timeouts(
+            connect=settings.smtp_connect_s,
+            command=settings.smtp_command_s,
+            data=settings.smtp_data_s,
+            dot=settings.smtp_dot_s,
+        )
+    )
 
 
 def renderer() -> JinjaRenderer:
