@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 from comparison import Comparison, Round, summarise, table
 from counting_sink import CountingSink
 from haraka import Haraka
-from harness import Sluice, four_kilobytes, per_mail, say, with_sluice
+from harness import Sluice, four_kilobytes, per_mail, say, stop_on_sigterm, told, with_sluice
 from machine import RESULTS, SCRATCH, keep, this_machine
 from packages import CannotFetch, Tools, debian_tools, haraka_home
 from postfix import Postfix
@@ -43,6 +42,7 @@ class Plan(argparse.Namespace):
     rounds: int
     size: int
     sessions: list[int]
+    reconnect: bool
     only: list[str]
     compose: int
     deliver: int
@@ -90,29 +90,30 @@ def measure_relay(
     plan: Plan, tools: Tools, size: float, sessions: int, make: Callable[[int, SigningKey], Postfix | Haraka]
 ) -> Round:
     """From the first connection of ``smtp-source`` to the sink's last 250."""
+    stop_on_sigterm()
     port = free_port()
     key = new_key("acme.example", "relay")
     with make(port, key) as relay:
         say(f"{relay.name}, {sessions} senders")
         with Keeper(port) as keeper:
             first_length = plan.size - 1000
-            _submit(tools, relay.port, PROBES, first_length, 2)
+            _submit(tools, relay.port, PROBES, first_length, 2, plan.reconnect)
             keeper.wait_for(PROBES)
             length = round(first_length + size - mean_signed_size(keeper.mails, key))
-            _submit(tools, relay.port, PROBES, length, 2)
+            _submit(tools, relay.port, PROBES, length, 2, plan.reconnect)
             keeper.wait_for(2 * PROBES)
             mean = mean_signed_size(keeper.mails[PROBES:], key)
         with CountingSink(tools, port) as sink:
-            _submit(tools, relay.port, plan.warm_up, length, sessions)
+            _submit(tools, relay.port, plan.warm_up, length, sessions, plan.reconnect)
             sink.wait_for(plan.warm_up, plan.patience)
             before = {**relay.cpu(), "smtp-sink": tree_cpu(sink.pid)}
             began = time.time()
-            source_cpu = _submit(tools, relay.port, plan.mails, length, sessions)
+            source_cpu = _submit(tools, relay.port, plan.mails, length, sessions, plan.reconnect)
             last = sink.wait_for(plan.warm_up + plan.mails, plan.patience, lambda taken: say(f"  {taken:,} delivered"))
             after = {**relay.cpu(), "smtp-sink": tree_cpu(sink.pid)}
             return Round(
                 system=relay.name,
-                variant=f"{sessions} senders",
+                variant=f"{sessions} senders" + (", a connection per mail" if plan.reconnect else ""),
                 mails=plan.mails,
                 extra_copies=sink.count - plan.warm_up - plan.mails,
                 mean_size=mean,
@@ -122,9 +123,18 @@ def measure_relay(
             )
 
 
-def _submit(tools: Tools, port: int, mails: int, length: int, sessions: int) -> float:
-    """By Postfix's load generator over lasting connections; returns its CPU seconds."""
-    command = [str(tools.smtp_source), "-d", "-s", str(sessions), "-m", str(mails), "-l", str(length)]
+def _submit(tools: Tools, port: int, mails: int, length: int, sessions: int, reconnect: bool) -> float:
+    """By Postfix's load generator, over lasting connections or one for each mail; returns its CPU seconds."""
+    command = [
+        str(tools.smtp_source),
+        *(() if reconnect else ("-d",)),
+        "-s",
+        str(sessions),
+        "-m",
+        str(mails),
+        "-l",
+        str(length),
+    ]
     command += ["-f", "bounces@acme.example", "-t", "user@alder.example", "-M", "source.localhost", f"127.0.0.1:{port}"]
     until = time.monotonic() + 30 + mails / SLOWEST
     used = 0.0
@@ -173,7 +183,7 @@ def _told(done: Round) -> Round:
     return done
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mails", type=int, default=5_000, help="per system and round (%(default)s)")
@@ -181,6 +191,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="medians are taken over them (%(default)s)")
     parser.add_argument("--size", type=int, default=4096, help="octets of a mail as delivered, about (%(default)s)")
     parser.add_argument("--sessions", type=_numbers, default=[20, 60], help="senders to a relay (20,60)")
+    parser.add_argument("--reconnect", action="store_true", help="senders open a connection for each mail")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(SYSTEMS),
                         help=f"which of {','.join(SYSTEMS)} (all)")  # fmt: skip
     parser.add_argument("--compose", type=int, default=1, help="compose processes (%(default)s)")
@@ -191,15 +202,11 @@ def main() -> int:
     if unknown := set(plan.only) - set(SYSTEMS):
         parser.error(f"--only knows {', '.join(SYSTEMS)}, not {', '.join(sorted(unknown))}")
     machine = this_machine()
-    try:
+    with told("compare"):
         done = list(rounds(plan))
-    except SluiceError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
     comparison = Comparison(rounds=done, summary=summarise(done))
     path = keep(plan.results, "compare", machine, comparison)
     print(f"\n{table(comparison)}\n\n{path}")
-    return 0
 
 
 def _numbers(text: str) -> list[int]:
@@ -207,4 +214,4 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

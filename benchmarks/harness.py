@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +25,7 @@ from sluice.domain.events import Priority
 from sluice.local.bench import RULES, Load, bench_events, bench_reference
 from sluice.local.cpu import cpu_seconds
 from sluice.local.options import Options
-from sluice.local.running import Running, running
+from sluice.local.running import Interrupted, Running, running
 from sluice.local.stack import plan
 
 FIRST_PORT = 21_000
@@ -47,6 +50,23 @@ class Look(msgspec.Struct, frozen=True):
 def say(text: str) -> None:
     """A line of progress."""
     print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+
+@contextmanager
+def told(name: str) -> Iterator[None]:
+    """Ends the program with a sentence for what stands in the way, and after a request to stop."""
+    stop_on_sigterm()
+    try:
+        yield
+    except SluiceError as error:
+        sys.exit(f"{name}: {error}")
+    except (Interrupted, KeyboardInterrupt):
+        sys.exit(f"{name}: stopped")
+
+
+def stop_on_sigterm() -> None:
+    """SIGTERM ends what runs in this thread as ctrl-c does. A stack that ran has taken the signal's handler away."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def four_kilobytes(mails: int, *, size: int = 4096, domains: int = 50) -> Load:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import msgspec
-from harness import Sluice, four_kilobytes, say, with_sluice
+from harness import Sluice, four_kilobytes, say, told, with_sluice
 from machine import RESULTS, keep, this_machine
 from processes import MIB
 
-from sluice.domain.errors import SluiceError
 from sluice.local.bench import RULES
 
 HELD = '[default]\nrate = "1/s"\nconnections = 4\nmails_per_connection = 1000\nconnect_rate = "unlimited"\n'
@@ -51,12 +49,12 @@ def measure(mode: str, backlog: int, seconds: float) -> Memory:
             await sluice.wait_for("warm-up", WARM_UP, "composed")
         idle = peak = last = sluice.memory()
         publishing = asyncio.create_task(sluice.publish("backlog", backlog, "bulk"))
-        began, told, delivered = time.monotonic(), time.monotonic(), 0
+        began, shown_at, delivered = time.monotonic(), time.monotonic(), 0
         while time.monotonic() - began < seconds and delivered < backlog:
             last = sluice.memory()
             peak = {name: max(peak.get(name, 0), used) for name, used in last.items()}
-            if time.monotonic() - told > 5:
-                told, delivered = time.monotonic(), await sluice.count("backlog")
+            if time.monotonic() - shown_at > 5:
+                shown_at, delivered = time.monotonic(), await sluice.count("backlog")
                 shown = ", ".join(f"{name} {used / MIB:.0f}" for name, used in last.items())
                 say(f"  {delivered:,} of {backlog:,} delivered; MiB: {shown}")
             await asyncio.sleep(SAMPLE_EVERY)
@@ -99,7 +97,7 @@ def table(found: list[Memory]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backlogs", default="10000,100000", help="numbers of mails (%(default)s)")
@@ -109,18 +107,14 @@ def main() -> int:
     options = parser.parse_args()
     machine = this_machine()
     found: list[Memory] = []
-    try:
+    with told("memory"):
         for mode in options.modes.split(","):
             for backlog in map(int, options.backlogs.split(",")):
                 say(f"{mode}, {backlog:,} mails")
                 found.append(measure(mode, backlog, options.seconds))
-    except SluiceError as error:
-        print(f"memory: {error}", file=sys.stderr)
-        return 1
     path = keep(options.results, "memory", machine, found)
     print(f"\n{table(found)}\n\n{path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -118,13 +118,13 @@ class Postfix:
         try:
             self._master.wait_until_listening(self.port)
         except SluiceError:
-            self._opendkim.stop()
+            self._opendkim.stop(5.0)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._master.stop()
-        self._opendkim.stop()
+        self._opendkim.stop(5.0)
 
     def cpu(self) -> dict[str, float]:
         """Seconds used so far, by part."""

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from pathlib import Path
 
 import msgspec
-from harness import Sluice, four_kilobytes, percentile, say, with_sluice
+from harness import Sluice, four_kilobytes, percentile, say, told, with_sluice
 from machine import RESULTS, keep, this_machine
-
-from sluice.domain.errors import SluiceError
 
 SETTLE = 10.0
 """Seconds that a backlog is worked on before urgent mail is looked at."""
@@ -131,7 +128,7 @@ def table(latency: Latency) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backlog", type=int, default=100_000, help="bulk mails that wait (%(default)s)")
@@ -147,15 +144,11 @@ def main() -> int:
     plan = parser.parse_args(namespace=Plan())
     machine = this_machine()
     counts = {"compose": plan.compose, "deliver": plan.deliver}
-    try:
+    with told("priority_latency"):
         latency = with_sluice(lambda sluice: measure(plan, sluice), four_kilobytes(plan.backlog), counts=counts)
-    except SluiceError as error:
-        print(f"priority_latency: {error}", file=sys.stderr)
-        return 1
     path = keep(plan.results, "priority-latency", machine, latency)
     print(f"\n{table(latency)}\n\n{path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,15 +8,13 @@ running dry. Where processes outnumber cores, more of them cannot add to the rat
 from __future__ import annotations
 
 import argparse
-import sys
 from bisect import bisect
 from pathlib import Path
 
 import msgspec
-from harness import Look, Sluice, four_kilobytes, per_mail, say, with_sluice
+from harness import Look, Sluice, four_kilobytes, per_mail, say, told, with_sluice
 from machine import RESULTS, keep, this_machine
 
-from sluice.domain.errors import SluiceError
 from sluice.local.bench import Load
 
 
@@ -109,15 +107,15 @@ def table(rates: list[Rate]) -> str:
     ]
     for rate in rates:
         base = first.setdefault(rate.stage, rate.mails_per_second)
-        told = ", ".join(f"{name} {used:.2f}" for name, used in rate.cpu_ms_per_mail.items())
+        parts = ", ".join(f"{name} {used:.2f}" for name, used in rate.cpu_ms_per_mail.items())
         lines.append(
             f"| {rate.stage} | {rate.compose or '–'} | {rate.deliver or '–'} | {rate.mails_per_second:,.0f} | "
-            f"{rate.mails_per_second / base:.2f} | {rate.workers_cpu:.2f} | {told} |"
+            f"{rate.mails_per_second / base:.2f} | {rate.workers_cpu:.2f} | {parts} |"
         )
     return "\n".join(lines)
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mails", type=int, default=10_000, help="per measurement (%(default)s)")
@@ -130,28 +128,24 @@ def main() -> int:
     machine = this_machine()
     rates: list[Rate] = []
 
-    def told(rate: Rate) -> None:
+    def note(rate: Rate) -> None:
         rates.append(rate)
         say(f"{rate.stage}, {rate.compose} compose, {rate.deliver} deliver: {rate.mails_per_second:,.0f} mails/s")
 
-    try:
+    with told("workers"):
         if "all" in stages:
             for compose in most:
                 for deliver in most:
-                    told(end_to_end(load, options.warm_up, compose, deliver))
+                    note(end_to_end(load, options.warm_up, compose, deliver))
         if "compose" in stages:
             for processes in most:
-                told(compose_alone(load, processes))
+                note(compose_alone(load, processes))
         if "deliver" in stages:
             for processes in most:
-                told(deliver_alone(load, processes))
-    except SluiceError as error:
-        print(f"workers: {error}", file=sys.stderr)
-        return 1
+                note(deliver_alone(load, processes))
     path = keep(options.results, "workers", machine, rates)
     print(f"\n{table(rates)}\n\n{path}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
