@@ -141,7 +141,7 @@ def _multiline(code: int, lines: list[str]) -> bytes:
 
 
 class ScriptedServer:
-    """Listens on a free port of 127.0.0.1. Connections use ``scripts`` in turn; the last one stays.
+    """Listens on 127.0.0.1, on a free port. Connections use ``scripts`` in turn; the last one stays.
 
     ``receive_buffer`` (octets) makes the system hold back a client early.
     """
@@ -151,6 +151,7 @@ class ScriptedServer:
         *scripts: Script,
         context: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        port: int = 0,
         receive_buffer: int | None = None,
     ) -> None:
         self._scripts = list(scripts)
@@ -159,7 +160,7 @@ class ScriptedServer:
         self._receive_buffer = receive_buffer
         self.peers: list[Peer] = []
         self.failures: list[BaseException] = []
-        self.port = 0
+        self.port = port
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -184,7 +185,7 @@ class ScriptedServer:
         if self._receive_buffer is not None:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         try:
-            listening.bind((self._host, 0))
+            listening.bind((self._host, self.port))
         except OSError:
             listening.close()
             raise

@@ -8,7 +8,7 @@ from tests.support.deliver import Worker
 from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.adapters.memory.tls_policies import MemoryDaneRecords, MemoryStsPolicies
-from sluice.deliver.paths import Egress, Path, Paths
+from sluice.deliver.paths import CONNECT_WITHIN, Egress, Path, Paths
 from sluice.deliver.protections import Protections
 from sluice.domain.conclusion import Recorder, Way
 from sluice.domain.dane import DaneFailed, DaneHost, Tlsa
@@ -70,6 +70,17 @@ async def test_a_domain_that_publishes_nothing_is_served_by_the_sites_rule(world
         ("one.example", "192.0.2.1", "opportunistic", None),
         ("one.example", "2001:db8::1", "opportunistic", None),
         ("two.example", "192.0.2.2", "opportunistic", None),
+    ]
+
+
+async def test_families_take_turns_and_only_the_last_address_is_waited_for_long(world: World) -> None:
+    world.resolver.hosts["one.example"] = ("192.0.2.1", "192.0.2.3", "2001:db8::1", "2001:db8::3")
+    assert [(hop.address, hop.connect_within) for hop in await world.hops()] == [
+        ("192.0.2.1", CONNECT_WITHIN),
+        ("2001:db8::1", CONNECT_WITHIN),
+        ("192.0.2.3", CONNECT_WITHIN),
+        ("2001:db8::3", CONNECT_WITHIN),
+        ("192.0.2.2", None),
     ]
 
 

@@ -16,6 +16,7 @@ from sluice.domain.routing import (
     RelayRoute,
     RouteTable,
     StaticRoute,
+    interleaved,
     mx_targets,
     usable_addresses,
 )
@@ -115,3 +116,21 @@ def test_a_domain_cannot_aim_at_our_own_network() -> None:
     assert usable_addresses(mixed) == ("93.184.215.14",)
     assert usable_addresses(mixed, private=True) == mixed
     assert usable_addresses(("nonsense", "224.0.0.1", "2a00:1450:4025::1a")) == ("2a00:1450:4025::1a",)
+
+
+@pytest.mark.parametrize(
+    ("given", "tried"),
+    [
+        ([], ()),
+        (["a::1"], ("a::1",)),
+        (["192.0.2.1", "192.0.2.2", "a::1", "a::2"], ("192.0.2.1", "a::1", "192.0.2.2", "a::2")),
+        (["a::1", "a::2", "a::3", "192.0.2.1"], ("a::1", "192.0.2.1", "a::2", "a::3")),
+    ],
+)
+def test_families_take_turns_beginning_with_the_first(given: list[str], tried: tuple[str, ...]) -> None:
+    assert interleaved(given) == tried
+
+
+@given(st.lists(st.sampled_from(["192.0.2.1", "192.0.2.2", "a::1", "a::2"]), unique=True))
+def test_no_address_is_lost_by_taking_turns(addresses: list[str]) -> None:
+    assert sorted(interleaved(addresses)) == sorted(addresses)

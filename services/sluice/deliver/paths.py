@@ -15,6 +15,7 @@ from sluice.domain.routing import (
     RelayRoute,
     Route,
     RouteTable,
+    interleaved,
     lookup_failed,
     mx_targets,
     usable_addresses,
@@ -29,6 +30,9 @@ from sluice.ports.resolver import LookupFailed, MxHosts, NullMx, Resolver
 CACHED = 50_000
 """Domains whose path is remembered."""
 FIXED_TTL = 3600.0
+CONNECT_WITHIN = 10.0
+"""Seconds for an address that is not the last to try. Enough for a call to be repeated three times, after 1, 3 and 7 s
+(RFC 6298), and not the minute that a silent family or host would cost each new connection."""
 
 
 class Egress(msgspec.Struct, frozen=True):
@@ -140,9 +144,10 @@ class Paths:
                     tls_testing=guarded.testing,
                     tls_failure=guarded.failure,
                 )
-                for address in usable_addresses(answer, private=egress.private_addresses)
+                for address in interleaved(usable_addresses(answer, private=egress.private_addresses))
             )
-        return tuple(hops) or failure
+        hurried = [msgspec.structs.replace(hop, connect_within=CONNECT_WITHIN) for hop in hops[:-1]]
+        return (*hurried, *hops[-1:]) or failure
 
     async def _fresh(self, path: Path) -> Path:
         """The same path as it is known now: a sender agent may use one for longer than its TLSA records hold."""

@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from itertools import zip_longest
 from typing import cast, get_args
 from urllib.parse import parse_qsl, urlsplit
 
@@ -191,6 +192,21 @@ def usable_addresses(addresses: Iterable[str], *, private: bool = False) -> tupl
     Loopback, private, link-local, multicast and unspecified addresses are left out unless ``private``.
     """
     return tuple(addresses) if private else tuple(address for address in addresses if _public(address))
+
+
+def interleaved(addresses: Iterable[str]) -> tuple[str, ...]:
+    """The same addresses with IPv6 and IPv4 in turn, so that a family without a way out costs one attempt, not all.
+
+    RFC 8305 section 4. The family of the first address begins; within each the order stays.
+    """
+    ordered = tuple(addresses)
+    if len(ordered) < 3:
+        return ordered
+    families: dict[bool, list[str]] = {}
+    for address in ordered:
+        families.setdefault(":" in address, []).append(address)
+    turns = zip_longest(*families.values())
+    return tuple(address for turn in turns for address in turn if address is not None)
 
 
 @lru_cache(10_000)

@@ -19,6 +19,8 @@ class Hop(msgspec.Struct, frozen=True, kw_only=True):
     """Address to connect to; None looks ``host`` up."""
     ehlo: str
     source_address: str | None = None
+    connect_within: float | None = None
+    """Seconds to be connected in, where that is less than :attr:`Timeouts.connect`: there are others to try."""
     tls: TlsPolicy = "opportunistic"
     dane: DaneHost | None = None
     """The TLSA records to verify by, with policy ``dane``."""

@@ -51,8 +51,7 @@ class Greeter:
         """Do what the hop asks for; with ``starttls`` False, STARTTLS is not even tried."""
         try:
             if self._hop.implicit_tls:
-                self._phase = "connect"
-                await self._handshake()
+                await self._implicit_tls()
             await self._banner()
             offered = await self._ehlo()
             if starttls and not self._hop.implicit_tls and await self._starttls(offered):
@@ -98,6 +97,16 @@ class Greeter:
             return False
         await self._handshake()
         return True
+
+    async def _implicit_tls(self) -> None:
+        self._phase = "connect"
+        try:
+            await self._handshake()
+        except Fault as fault:
+            # Whether a plaintext banner comes before or in the handshake is chance; the fault is one and the same.
+            if fault.reason == "garbage":
+                raise Fault("tls", "the server speaks without TLS") from fault
+            raise
 
     async def _handshake(self) -> None:
         dane = self._hop.dane

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from sluice.adapters.smtp.channel import Channel
 from sluice.adapters.smtp.connection import SmtpConnection
+from sluice.adapters.smtp.dialling import blame, dial
 from sluice.adapters.smtp.greeting import Greeted, Greeter, HandshakeFailed
 from sluice.adapters.smtp.security import BrokenTls, Contexts
 from sluice.domain.smtp import Broken, Replied, TlsPolicy
@@ -80,14 +79,14 @@ class SmtpMailer:
         if held_to is not None:
             hop = msgspec.structs.replace(hop, tls=held_to)
         try:
-            async with asyncio.timeout(self._timeouts.connect):
-                channel, address = await _dial(hop)
+            async with asyncio.timeout(min(self._timeouts.connect, hop.connect_within or math.inf)):
+                channel, address = await dial(hop)
         except TimeoutError:
             return Broken("connect", "timeout")
         except (socket.gaierror, UnicodeError) as error:
             return Broken("connect", "dns", str(error))
         except OSError as error:
-            return Broken("connect", _reason(error), str(error))
+            return Broken("connect", blame(error), str(error))
         greeter = Greeter(channel, hop, self._timeouts, self._contexts.context(hop.tls), address)
         try:
             greeted = await greeter.greet(starttls=starttls)
@@ -105,39 +104,3 @@ class SmtpMailer:
             offered=greeted.capabilities,
             timeouts=self._timeouts,
         )
-
-
-async def _dial(hop: Hop) -> tuple[Channel, str]:
-    """Connect to the first address that answers. Raises :class:`OSError`."""
-    loop = asyncio.get_running_loop()
-    local = (hop.source_address, 0) if hop.source_address is not None else None
-    failure: OSError | None = None
-    for address in await _addresses(hop):
-        try:
-            _, channel = await loop.create_connection(Channel, address, hop.port, local_addr=local)
-        except OSError as error:
-            failure = failure or error
-        else:
-            return channel, address
-    raise failure or OSError(errno.EADDRNOTAVAIL, "no address of the family of the source address")
-
-
-async def _addresses(hop: Hop) -> list[str]:
-    target = hop.address or hop.host
-    try:
-        addresses = [str(ipaddress.ip_address(target))]
-    except ValueError:
-        found = await asyncio.get_running_loop().getaddrinfo(target, hop.port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    if hop.source_address is None:
-        return addresses
-    version = ipaddress.ip_address(hop.source_address).version
-    return [address for address in addresses if ipaddress.ip_address(address).version == version]
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ECONNRESET, errno.EPIPE):
-        return "disconnected"
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EMFILE, errno.ENFILE):
-        return "unsupported"
-    return "refused"
