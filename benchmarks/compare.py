@@ -125,16 +125,9 @@ def measure_relay(
 
 def _submit(tools: Tools, port: int, mails: int, length: int, sessions: int, reconnect: bool) -> float:
     """By Postfix's load generator, over lasting connections or one for each mail; returns its CPU seconds."""
-    command = [
-        str(tools.smtp_source),
-        *(() if reconnect else ("-d",)),
-        "-s",
-        str(sessions),
-        "-m",
-        str(mails),
-        "-l",
-        str(length),
-    ]
+    command = [str(tools.smtp_source), "-s", str(sessions), "-m", str(mails), "-l", str(length)]
+    if not reconnect:
+        command.append("-d")
     command += ["-f", "bounces@acme.example", "-t", "user@alder.example", "-M", "source.localhost", f"127.0.0.1:{port}"]
     until = time.monotonic() + 30 + mails / SLOWEST
     used = 0.0
