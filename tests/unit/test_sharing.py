@@ -88,7 +88,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(actions)
 def test_shares_never_add_up_to_more_than_the_whole(script: list[tuple[str, int, float]]) -> None:
     """However late reports reach the log or a reader, whoever joins, leaves, falls silent or changes its mind."""

@@ -75,12 +75,16 @@ class Board:
     def __init__(self) -> None:
         self._limits: dict[str, dict[str, _Entry]] = {}
         self._named: dict[str, set[str]] = {}
+        self._numbers: dict[str, int] = {}
         self._at = 0.0
 
     def apply(self, report: Report, at: float) -> None:
-        """Take in the next record of the log, which stands there since ``at``."""
+        """Take in the next record of the log, which stands there since ``at``; one that came out of order says nothing."""
         self._at = max(self._at, at)
         node = report.node
+        if report.number <= self._numbers.get(node, 0):
+            return
+        self._numbers[node] = report.number
         for key in self._named.get(node, set()) - report.claims.keys():
             self._forget(key, node)
         for key, claim in report.claims.items():
