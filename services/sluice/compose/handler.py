@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 PRIORITY_OF: dict[str, Priority] = {topic: priority for priority, topic in SEND.items()}
 AT_ONCE = 1.0
 """Seconds: what is scheduled for so soon is composed now rather than sent through the wheel."""
-TURN = 0.005
+TURN = 0.002
 """Seconds of composing after which other work of the process gets its turn."""
 _CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
 

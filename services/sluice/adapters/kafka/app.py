@@ -9,8 +9,6 @@ import faust
 import msgspec
 from faust import SASLCredentials
 
-from sluice.adapters.kafka.consumer import use_direct_consumer
-
 
 class FaustOptions(msgspec.Struct, frozen=True):
     """How a service joins Kafka. ``instance_id`` names a static member; None for a dynamic one."""
@@ -41,12 +39,13 @@ def faust_app(options: FaustOptions) -> faust.App:
         extra["broker_credentials"] = credentials
     if options.instance_id:
         extra["consumer_group_instance_id"] = options.instance_id
-    app = _App(
+    return _App(
         options.group,
         broker=[f"kafka://{server.strip()}" for server in options.bootstrap.split(",")],
         broker_client_id=options.client_id,
         processing_guarantee="at_least_once",
-        broker_max_poll_records=500,
+        # Of each topic: small, so that what is urgent is asked for again soon.
+        broker_max_poll_records=200,
         broker_session_timeout=options.session_timeout_s,
         broker_rebalance_timeout=options.rebalance_timeout_s,
         broker_heartbeat_interval=3.0,
@@ -65,8 +64,6 @@ def faust_app(options: FaustOptions) -> faust.App:
         store="memory://",
         **extra,
     )
-    use_direct_consumer(app)
-    return app
 
 
 def _credentials(options: FaustOptions) -> Any:

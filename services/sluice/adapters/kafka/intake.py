@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from faust.types import TP
 
+from sluice.adapters.kafka.consumer import use_direct_consumer
 from sluice.domain.window import Range, Window
 from sluice.ports.intake import Handler, Taken
 
@@ -48,7 +49,7 @@ class _Lease:
 
 
 class FaustIntake:
-    """Reads co-partitioned ``topics`` as one member of the group ``group``."""
+    """Reads co-partitioned ``topics``, the most urgent named first, as one member of the application's group."""
 
     def __init__(
         self, app: faust.App, topics: tuple[str, ...], handler: Handler, bounds: Bounds, *, drain_s: float = 30.0
@@ -69,6 +70,7 @@ class FaustIntake:
         """When a record was last finished, or nothing was unfinished (monotonic seconds): a watchdog reads it."""
         self.joined = asyncio.Event()
         """Set once the group assigned something, or nothing, to this member."""
+        use_direct_consumer(app, topics)
         for topic in topics:
             self._declare_agent(topic)
         signals: Any = app  # the signals' declared type asks for a parameter that they do not pass
