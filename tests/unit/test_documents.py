@@ -18,7 +18,7 @@ from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
 from sluice.commands.config import config
 from sluice.commands.root import ENTRIES, LazyGroup, app
-from sluice.domain.topics import DEAD, IDEMPOTENCY, OUTCOME, READY, REFERENCE, SEND, WHEEL
+from sluice.domain.topics import DEAD, DEMAND, IDEMPOTENCY, OUTCOME, READY, REFERENCE, SEND, WHEEL
 from sluice.local import seed
 from sluice.runtime.config import CONFIG_FILE, Settings, unknown_settings
 
@@ -27,7 +27,7 @@ DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples/README.md", ROOT / "schemas/README.md"]
 )
 COMPOSE = ROOT / "docker-compose.kafka.yml"
-TOPICS = {*SEND.values(), *READY.values(), *WHEEL.values(), *REFERENCE, OUTCOME, DEAD, IDEMPOTENCY}
+TOPICS = {*SEND.values(), *READY.values(), *WHEEL.values(), *REFERENCE, OUTCOME, DEAD, IDEMPOTENCY, DEMAND}
 
 _link = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

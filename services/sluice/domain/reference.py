@@ -9,6 +9,11 @@ from msgspec import Meta
 
 from sluice.domain.events import EmailAddress, HeaderText, Identifier, InDoubtPolicy, Mailbox, Moment, Unsubscribe
 
+RateText = Annotated[
+    str, Meta(pattern=r"^[1-9][0-9]{0,8}/(s|sec|second|m|min|minute|h|hour|d|day)(,burst=[1-9][0-9]{0,8})?\Z")
+]
+"""A rate, such as ``100/s`` or ``5000/h,burst=50``: see :meth:`sluice.domain.shaping.Rate.parse`."""
+
 
 class SigningKey(msgspec.Struct, frozen=True):
     """Names a DKIM key: its public half is published at ``selector._domainkey.domain``.
@@ -34,6 +39,10 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}
     unsubscribe: Unsubscribe | None = None
     in_doubt: InDoubtPolicy = "resend"
     active: bool = True
+    rate: RateText | None = None
+    """Most mails of the tenant per time, over all sites and workers: ``100/s``, ``5000/h,burst=50``."""
+    campaign_rate: RateText | None = None
+    """The same for each of its campaigns (``campaign_id``)."""
 
 
 class TemplateContent(msgspec.Struct, frozen=True):

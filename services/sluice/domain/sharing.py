@@ -79,7 +79,7 @@ class Board:
         self._at = 0.0
 
     def apply(self, report: Report, at: float) -> None:
-        """Take in the next record of the log, which stands there since ``at``; one that came out of order says nothing."""
+        """Take in the next record of the log, which stands there since ``at``; one out of order says nothing."""
         self._at = max(self._at, at)
         node = report.node
         if report.number <= self._numbers.get(node, 0):

@@ -15,6 +15,7 @@ WHEEL: dict[str, str] = {tier: f"mail.wheel.{tier}" for tier, _ in TIERS}
 OUTCOME = "mail.outcome"
 DEAD = "mail.dead"
 IDEMPOTENCY = "mail.idempotency"
+DEMAND = "mail.demand"
 
 TENANTS = "ref.tenants"
 TEMPLATES = "ref.templates"
@@ -37,6 +38,8 @@ class TopicSpec(msgspec.Struct, frozen=True):
     policy: Policy
     retention_ms: int
     why: str
+    broker_time: bool = False
+    """Whether a record's time is when the broker stored it, rather than what its producer says."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -66,5 +69,7 @@ def topics(layout: Layout) -> tuple[TopicSpec, ...]:
         # A record rests for its tier's wait and is moved on; the week on top covers a wheel that stands still.
         *(TopicSpec(WHEEL[tier], wheel, "delete", int(s * 1000) + 7 * _DAY, f"waits of {tier}") for tier, s in TIERS),
         TopicSpec(DEAD, 1, "delete", layout.dead_days * _DAY, "records that could not be handled"),
+        # One partition, since all who share a limit must read the same order.
+        TopicSpec(DEMAND, 1, "delete", 3_600_000, "what deliver workers want of limits they share", broker_time=True),
         *(TopicSpec(name, 1, "compact", _FOREVER, "reference data") for name in REFERENCE),
     )

@@ -64,6 +64,7 @@ _SINGLE = {
     topics.OUTCOME: "outcome",
     topics.DEAD: "dead",
     topics.IDEMPOTENCY: "idempotency",
+    topics.DEMAND: "demand",
     topics.TENANTS: "tenant",
     topics.TEMPLATES: "template",
     topics.PROFILES: "profile",
@@ -141,6 +142,10 @@ def _messages() -> Tree:
         ),
         "idempotency": _message(
             "A key that was seen; Sluice's own.", key="A digest of the tenant and the idempotency key."
+        ),
+        "demand": _message(
+            "What a deliver worker wants and uses of limits that span workers; Sluice's own.",
+            key="None; there is one partition.",
         ),
         "tenant": _message("Who may send, and how.", key="tenant_id", payload="tenant"),
         "template": _message("A version of a template.", key="tenant_id|template_id|version", payload="template"),

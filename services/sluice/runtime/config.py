@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from sluice.domain.errors import RuleError
+from sluice.domain.shaping import Rate
 
 PREFIX = "SLUICE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
@@ -69,6 +70,9 @@ class Settings(BaseSettings):
     dane_resolver: str = Field(
         "", description="Validating resolver on a safe way, ADDRESS or ADDRESS:PORT; turns DANE on"
     )
+    egress_rate: str | None = Field(
+        None, description="Most mails from this source address, over all workers that use it: 100/s, 5000/h,burst=50"
+    )
     connections: int = Field(200, ge=1, le=20_000, description="Most SMTP connections of one deliver process")
     smtp_connect_s: float = Field(60.0, gt=0, description="Longest wait to connect, for TLS, for the banner")
     smtp_command_s: float = Field(300.0, gt=0, description="Longest wait for the reply to EHLO, MAIL, RCPT and others")
@@ -91,6 +95,16 @@ class Settings(BaseSettings):
         ):
             raise ValueError("kafka_security_protocol with SASL needs kafka_sasl_mechanism, _username and _password")
         return self
+
+    @field_validator("egress_rate")
+    @classmethod
+    def _is_rate(cls, text: str | None) -> str | None:
+        if text:
+            try:
+                Rate.parse(text)
+            except RuleError as error:
+                raise ValueError(str(error)) from error
+        return text or None
 
     @field_validator("dkim_keys_dir", "rules_dir", "kafka_ssl_cafile")
     @classmethod

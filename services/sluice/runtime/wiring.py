@@ -16,6 +16,7 @@ from sluice.adapters.dns.tlsa import DaneResolver
 from sluice.adapters.jinja.renderer import JinjaRenderer
 from sluice.adapters.kafka.app import FaustOptions, faust_app
 from sluice.adapters.kafka.batches import KafkaBatches
+from sluice.adapters.kafka.demands import KafkaDemands
 from sluice.adapters.kafka.follower import KafkaFollower
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
 from sluice.adapters.kafka.ledger_log import KafkaLedgerLog
@@ -113,6 +114,11 @@ def reference(settings: Settings, topics: tuple[str, ...] = FOLLOWED) -> tuple[C
     """Reference data of some topics, and what keeps it up to date."""
     catalogue = Catalogue()
     return catalogue, KafkaReference(kafka_options(settings), catalogue, topics)
+
+
+def demands(settings: Settings, bus: KafkaBus) -> KafkaDemands:
+    """What workers say of the limits they share."""
+    return KafkaDemands(kafka_options(settings), bus)
 
 
 def topic_admin(settings: Settings) -> TopicAdmin:

@@ -104,6 +104,8 @@ def _config(spec: TopicSpec, replication: int) -> dict[str, str]:
         # acks=all waits for this many copies; one less than all, so that one broker may be away.
         "min.insync.replicas": str(max(1, replication - 1)),
     }
+    if spec.broker_time:
+        config["message.timestamp.type"] = "LogAppendTime"
     if "compact" in spec.policy:
         config["segment.ms"] = str(3_600_000)
     return config
