@@ -554,3 +554,17 @@ async def test_an_operator_suspends_a_site_and_takes_it_back() -> None:
     await worker.clock.advance(0.1)
     assert len(worker.mailer.taken) == 2
     await worker.close()
+
+
+async def test_urgent_mail_is_not_put_off_behind_a_bulk_backlog() -> None:
+    """Neither for the slots that bulk has booked, nor for the connections that it keeps busy."""
+    worker = Worker(rules=rules_with(rate=Rate(1, 1.0, 1), connections=1))
+    for number in range(60):
+        await worker.take(worker.record(worker.envelope(f"b{number}", priority="bulk")))
+    assert len(worker.waiting()) > 40
+    before = len(worker.waiting())
+    await worker.take(worker.record(worker.envelope("urgent", priority="high")))
+    assert len(worker.waiting()) == before
+    await worker.clock.advance(2.1)
+    assert "urgent@site.example" in [taken.transaction.rcpt_to for taken in worker.mailer.taken]
+    await worker.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice.domain.adaptive import Give, Pressure, base_rate, eased
+from sluice.domain.events import PRIORITIES
 from sluice.domain.lanes import LaneState
 from sluice.domain.shaping import IDLE, Gcra, Rate
 from sluice.domain.site import Penalty, Share, Site
@@ -30,7 +31,7 @@ class Allowance:
         self._suspended_until = 0.0
         self._gcra = _gcra(self._plain.rate)
         self._sent = now + self._gcra.tolerance if self._gcra else IDLE
-        self._booked = IDLE
+        self._booked = [IDLE for _ in PRIORITIES]
         self._connects = _gcra(self._plain.connect_rate)
         self._connected = IDLE
 
@@ -58,12 +59,16 @@ class Allowance:
             return self._suspended_until, "suspended by an operator"
         return self._paused_until, self._paused_why
 
-    def book(self, now: float, service: float) -> float:
-        """A slot for a mail that has just come: when it may be sent at the earliest, given those booked before."""
+    def book(self, now: float, service: float, rank: int) -> float:
+        """A slot for a mail that has just come: when it may be sent at the earliest, given those booked before.
+
+        Each priority (``rank`` 0 is the highest) books for itself, so that a bulk backlog takes no urgent mail's slot;
+        who really goes is decided when a slot comes, by turns.
+        """
         self._refresh(now, service)
         if self._gcra is None:
             return now
-        self._booked, slot = self._gcra.reserve(max(self._booked, self._sent), now)
+        self._booked[rank], slot = self._gcra.reserve(max(self._booked[rank], self._sent), now)
         return slot
 
     def turn(self, now: float, service: float) -> float:

@@ -111,19 +111,24 @@ class Lane:
         until = max(self.allowance.paused(now)[0], self._suspended(mail))
         if until - now > patience:
             return Wait(min(until, now + LONGEST_PAUSE), "connection")
-        guess = self._busy_for(now)
+        rank = _RANK[mail.envelope.priority]
+        guess = self._busy_for(now, rank)
         if guess > patience:
             return Wait(now + min(guess, LONGEST_GUESS), "connection")
         if mail.progress.slot is None:
-            slot = self.allowance.book(now, self.service)
+            slot = self.allowance.book(now, self.service, rank)
             if slot - now > patience:
                 return Wait(slot, "rate")
         return None
 
-    def _busy_for(self, now: float) -> float:
-        """How long until a mail queued now would get a connection, guessed from what mails take here."""
+    def _busy_for(self, now: float, rank: int) -> float:
+        """How long until a mail queued now would get a connection, guessed from what mails take here.
+
+        Only those of its own priority and above stand before it; the turns that the others get are few.
+        """
         slowest = max((now - started for started in self._running.values()), default=0.0)
-        return self.queued * max(self.service, slowest) / self.allowance.connections(now)
+        before = sum(len(queue) for flow in self.flows.values() for queue in flow.queues[: rank + 1])
+        return before * max(self.service, slowest) / self.allowance.connections(now)
 
     def _suspended(self, mail: Mail) -> float:
         """Until when a trigger keeps the mail's tenant or campaign from this lane; 0.0 when none does."""
