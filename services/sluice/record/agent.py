@@ -44,12 +44,7 @@ class RecordService:
     async def start(self) -> None:
         """Join; raises :class:`sluice.ports.bus.NotStored` when the topic is missing."""
         self._bus.partitions(OUTCOME)
-        self._running = asyncio.create_task(self._recorder.run(self._stopping), name="record")
-        self._running.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._tasks.fail(error)
+        self._running = self._tasks.run(self._recorder.run(self._stopping), "record")
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""

@@ -19,11 +19,12 @@ class Tasks:
         if not self._failure.done():
             self._failure.set_result(error)
 
-    def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start a task that lives as long as the service."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def watch(self, check: Callable[[], BaseException | None], every: float = 1.0) -> None:
         """Ask again and again whether something has failed."""

@@ -24,6 +24,7 @@ class WheelService:
         self._bus = wiring.bus(settings)
         follower = wiring.follower(settings, GROUP, tuple(WHEEL.values()))
         self._turner = WheelTurner(follower, self._bus, wiring.SystemClock())
+        self._turning: asyncio.Task[None] | None = None
 
     @property
     def health(self) -> Health:
@@ -36,12 +37,7 @@ class WheelService:
         """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""
         for topic in WHEEL.values():
             self._bus.partitions(topic)
-        self._running = asyncio.create_task(self._turner.run(), name="wheel")
-        self._running.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._tasks.fail(error)
+        self._turning = self._tasks.run(self._turner.run(), "wheel")
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""
@@ -50,7 +46,8 @@ class WheelService:
     async def stop(self) -> None:
         """See :class:`sluice.runtime.lifecycle.Service`."""
         self._turner.stop()
-        await asyncio.gather(self._running, return_exceptions=True)
+        if self._turning is not None:
+            await asyncio.gather(self._turning, return_exceptions=True)
         await self._bus.close()
 
 
