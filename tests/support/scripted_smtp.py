@@ -22,7 +22,7 @@ class Peer:
         self.commands: list[bytes] = []
         """Command lines heard, without line end."""
         self.contents: list[bytes] = []
-        """Raw bytes after each 354, up to and with the final dot."""
+        """Raw bytes after each 354, up to and with the final dot; and those of each chunk."""
 
     async def say(self, data: bytes) -> None:
         """Send exactly these bytes."""
@@ -44,6 +44,12 @@ class Peer:
         self.contents.append(content)
         return content
 
+    async def hear_chunk(self, command: bytes) -> bytes:
+        """As many raw bytes as a BDAT command announced."""
+        chunk = await self.reader.readexactly(int(command.split()[1]))
+        self.contents.append(chunk)
+        return chunk
+
     async def start_tls(self, context: ssl.SSLContext) -> None:
         """Do the server's side of the handshake."""
         await self.writer.start_tls(context)
@@ -64,11 +70,12 @@ _USUAL = {
     "RCPT": b"250 2.1.5 fine\r\n",
     "DATA": b"354 go on\r\n",
     "dot": b"250 2.0.0 taken\r\n",
+    "BDAT": b"250 2.0.0 taken\r\n",
     "RSET": b"250 2.0.0 forgotten\r\n",
     "QUIT": b"221 2.0.0 bye\r\n",
     "STARTTLS": b"220 2.0.0 go on\r\n",
 }
-_TOO_EARLY = {("RCPT", "MAIL"), ("DATA", "MAIL"), ("DATA", "RCPT")}
+_TOO_EARLY = {("RCPT", "MAIL"), ("DATA", "MAIL"), ("DATA", "RCPT"), ("BDAT", "MAIL"), ("BDAT", "RCPT")}
 
 
 def polite(
@@ -81,8 +88,9 @@ def polite(
 
     Moments are ``banner``, the verbs in upper case, and ``dot``. Bytes are sent as they are; a function takes over, and
     the conversation goes on afterwards unless it ended the connection. A 354 in answer to DATA makes the server listen
-    to content. Commands out of order get 503, as a refused MAIL makes of the RCPT behind it. ``answers`` may be changed
-    while the server runs. With ``context``, STARTTLS is offered.
+    to content; before it answers BDAT, where CHUNKING is among the offers, it has listened to the chunk. Commands out
+    of order get 503, as a refused MAIL makes of the RCPT behind it. ``answers`` may be changed while the server runs.
+    With ``context``, STARTTLS is offered.
     """
     told = answers if answers is not None else {}
 
@@ -106,6 +114,8 @@ class _Conversation:
         await self.act("banner")
         while line := await self.peer.hear():
             verb = line[:8].decode("latin-1").upper().partition(" ")[0]
+            if verb == "BDAT" and "CHUNKING" in self.offers and not callable(self.told.get("BDAT")):
+                await self.peer.hear_chunk(line)
             if verb == "EHLO" and "EHLO" not in self.told:
                 starttls = ("STARTTLS",) if self.context else ()
                 await self.peer.say(_multiline(250, ["scripted", *self.offers, *starttls]))
@@ -132,7 +142,7 @@ class _Conversation:
             await self.act("dot")
             self.next = "MAIL"
         else:
-            self.next = {"MAIL": "RCPT", "RCPT": "DATA", "RSET": "MAIL"}.get(verb, self.next)
+            self.next = {"MAIL": "RCPT", "RCPT": "DATA", "RSET": "MAIL", "BDAT": "MAIL"}.get(verb, self.next)
 
 
 def _multiline(code: int, lines: list[str]) -> bytes:

@@ -33,6 +33,15 @@ def dot_stuffed(content: bytes) -> bytes:
     return stuffed + b".\r\n"
 
 
+def bdat(content: bytes) -> bytes:
+    """A mail's only chunk, with the command before it (RFC 3030 section 2): nothing is stuffed, and no dot ends it.
+
+    ``content`` is as for :func:`dot_stuffed`, and what the receiver gets is the same.
+    """
+    end = b"\r\n" if content and not content.endswith(b"\r\n") else b""
+    return b"BDAT %d LAST\r\n%b%b" % (len(content) + len(end), content, end)
+
+
 def sendable_path(address: str) -> bool:
     """Whether an address can stand between ``<`` and ``>`` without ending the path or the command early."""
     return _PATH.fullmatch(address) is not None

@@ -79,7 +79,10 @@ class Connection(Protocol):
         ...
 
     async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
-        """Hand one mail over. ``before_data`` is awaited once RCPT was accepted, before any content byte.
+        """Hand one mail over.
+
+        ``before_data`` is awaited before any content byte; and only once RCPT was accepted, unless the content goes
+        along with it, as it may where the server offers CHUNKING (RFC 3030).
 
         Never raises for what the server does; what ``before_data`` raises passes through, the connection then unusable.
         """

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     smtp_command_s: float = Field(300.0, gt=0, description="Longest wait for the reply to EHLO, MAIL, RCPT and others")
     smtp_data_s: float = Field(120.0, gt=0, description="Longest wait for the reply to DATA, for content to be taken")
     smtp_dot_s: float = Field(600.0, gt=0, description="Longest wait for the reply to the whole content")
+    smtp_chunking: bool = Field(True, description="Whether busy connections send mails in one write, where offered")
     patience_s: float = Field(8.0, ge=0, le=60, description="A mail that must wait longer than this goes to the wheel")
 
     max_message_bytes: int = Field(25 * 1024 * 1024, ge=1024, description="Largest mail composed")

@@ -190,7 +190,8 @@ def mailer(settings: Settings) -> SmtpMailer:
             command=settings.smtp_command_s,
             data=settings.smtp_data_s,
             dot=settings.smtp_dot_s,
-        )
+        ),
+        chunking=settings.smtp_chunking,
     )
 
 

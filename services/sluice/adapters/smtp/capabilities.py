@@ -13,6 +13,8 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     pipelining: bool = False
     eight_bit: bool = False
+    chunking: bool = False
+    """BDAT (RFC 3030)."""
     smtputf8: bool = False
     starttls: bool = False
     size: bool = False
@@ -30,6 +32,7 @@ def read_capabilities(reply: Reply) -> Capabilities:
     return Capabilities(
         pipelining="pipelining" in offered,
         eight_bit="8bitmime" in offered,
+        chunking="chunking" in offered,
         smtputf8="smtputf8" in offered,
         starttls="starttls" in offered,
         size="size" in offered,

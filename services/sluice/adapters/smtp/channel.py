@@ -53,6 +53,15 @@ class Channel(asyncio.Protocol):
         return not (self._fault or self._replies or self._owed or self.transport.is_closing())
 
     @property
+    def unsent(self) -> bool:
+        """Whether bytes were written that the system had not taken (over TLS the lower layer may hide some)."""
+        return self._paused
+
+    def now(self) -> float:
+        """The loop's time, in seconds."""
+        return self._loop.time()
+
+    @property
     def early(self) -> Reply | None:
         """What the server said without being asked, or before it was its turn, if anything."""
         return self._stray or (self._replies[0] if self._replies else None)

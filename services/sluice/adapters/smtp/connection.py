@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
+
+import structlog
 
 from sluice.adapters.smtp.capabilities import Capabilities
 from sluice.adapters.smtp.channel import Channel, Fault
 from sluice.adapters.smtp.reply import Reply
+from sluice.adapters.smtp.security import FailureMemory
 from sluice.domain.smtp import Broken, Phase, Replied, Result, Tls, Unknown
-from sluice.domain.wire import bare_line_end, dot_stuffed, sendable_path
+from sluice.domain.wire import bare_line_end, bdat, dot_stuffed, sendable_path
 from sluice.ports.mailer import Timeouts, Transaction
+
+log = structlog.get_logger(__name__)
 
 _CHUNK = 262_144
 """Octets written before waiting for the system to take them: bounds copies, and each gets a timeout of its own."""
+_AT_ONCE = 131_072
+"""Octets of content that are sent before it is known whether there is a recipient for them."""
+_FRESH = 1.0
+"""Seconds for which a connection that took a mail is trusted to be open still."""
+_NOT_KNOWN = (500, 501, 502, 503, 504)
+"""Replies by which a server says that it does not know a command, or not here."""
 
 _Command = tuple[Phase, bytes]
 
@@ -20,20 +32,35 @@ _Command = tuple[Phase, bytes]
 class SmtpConnection:
     """A :class:`sluice.ports.mailer.Connection`.
 
-    Where the server offers PIPELINING (RFC 2920), RSET if one is due, MAIL, RCPT and DATA go out in one write.
+    Where the server offers PIPELINING (RFC 2920), RSET if one is due, MAIL, RCPT and DATA go out in one write. Where it
+    offers CHUNKING (RFC 3030) too, so does the content, once the connection has taken a mail and while it is busy.
+    ``chunking`` remembers the servers with which that went wrong; None turns it off.
     """
 
     def __init__(
-        self, channel: Channel, *, host: str, address: str, tls: Tls, offered: Capabilities, timeouts: Timeouts
+        self,
+        channel: Channel,
+        *,
+        host: str,
+        port: int,
+        address: str,
+        tls: Tls,
+        offered: Capabilities,
+        timeouts: Timeouts,
+        chunking: FailureMemory | None = None,
     ) -> None:
         self._channel = channel
         self._host = host
+        self._server = (host, port)
+        self._chunking = chunking
         self._address = address
         self._tls = tls
         self._offered = offered
         self._timeouts = timeouts
         self._phase: Phase = "mail"
+        self._content_written = False
         self._reset_due = False
+        self._proven_at = -math.inf
 
     @property
     def host(self) -> str:
@@ -70,14 +97,21 @@ class SmtpConnection:
             self._channel.abort()
             return Broken("mail", "disconnected", "the connection ended between two mails")
         self._phase = "mail"
+        self._content_written = False
         try:
-            result = await self._exchange(transaction, before_data)
+            if self._takes_all_at_once and len(transaction.content) <= _AT_ONCE:
+                result = await self._all_at_once(transaction, before_data)
+            else:
+                result = await self._exchange(transaction, before_data)
         except Fault as fault:
             self._channel.abort()
             return self._ended(fault)
         except BaseException:
             self._channel.abort()
             raise
+        accepted = isinstance(result, Replied) and result.accepted
+        # Where one recipient was refused the next may be: its content waits for RCPT's reply.
+        self._proven_at = self._channel.now() if accepted else -math.inf
         if isinstance(result, Replied) and result.code == 421:
             self._channel.abort()
         return result
@@ -94,6 +128,43 @@ class SmtpConnection:
         finally:
             if not self._channel.transport.is_closing():
                 self._channel.abort()
+
+    @property
+    def _takes_all_at_once(self) -> bool:
+        if self._chunking is None or not (self._offered.chunking and self._offered.pipelining):
+            return False
+        # Where the connection may have ended unseen, a mail sent whole would be in doubt without need.
+        return self._channel.now() - self._proven_at < _FRESH and self._server not in self._chunking
+
+    async def _all_at_once(self, transaction: Transaction, before_data: Callable[[], Awaitable[None]]) -> Result:
+        """MAIL, RCPT and a single BDAT with the content in one write: a mail in one round trip (RFC 3030)."""
+        channel, opening = self._channel, self._opening(transaction)
+        await before_data()
+        channel.write(b"".join([*(line for _, line in opening), bdat(transaction.content)]), len(opening) + 1)
+        self._content_written = True
+        for done, (phase, _) in enumerate(opening, 1):
+            self._phase = phase
+            reply = await channel.reply(self._timeouts.command)
+            if not reply.positive:
+                result = self._refusal(reply)
+                if reply.code != 421:
+                    await self._clear(len(opening) - done + 1)
+                return result
+        self._reset_due = False
+        self._phase = "dot"
+        reply = await channel.reply(self._timeouts.dot)
+        if reply.code in _NOT_KNOWN:
+            # What a server that knows no BDAT made of the content, read as commands, cannot be told.
+            channel.abort()
+            self._shun(f"BDAT: {reply.code} {reply.lines[0]}")
+            return Broken("data", "garbage", f"the server offers CHUNKING and answers BDAT by {reply.code}")
+        self._reset_due = not reply.positive
+        return reply.at("dot") if reply.positive else self._refusal(reply)
+
+    def _shun(self, detail: str) -> None:
+        if self._chunking is not None:
+            log.warning("chunking_failed", host=self._host, port=self._server[1], detail=detail)
+            self._chunking.add(self._server, detail)
 
     async def _exchange(self, transaction: Transaction, before_data: Callable[[], Awaitable[None]]) -> Result:
         channel, pipelined = self._channel, self._offered.pipelining
@@ -121,6 +192,7 @@ class SmtpConnection:
             self._reset_due = True
             return result
         await self._write_content(transaction.content)
+        self._content_written = True
         self._phase = "dot"
         reply = await channel.reply(self._timeouts.dot)
         return reply.at("dot") if reply.positive else self._refusal(reply)
@@ -162,8 +234,9 @@ class SmtpConnection:
             if reply is not None and reply.code == 354:
                 # RFC 2920 section 3.1: nothing but the final dot, to a server that has no recipient for it.
                 channel.write(b".\r\n", 1)
-                if not (await channel.reply(self._timeouts.quit)).negative:
-                    channel.abort()
+                reply = await channel.reply(self._timeouts.quit)
+            if reply is not None and not reply.negative:
+                channel.abort()
         except Fault:
             channel.abort()
 
@@ -173,7 +246,9 @@ class SmtpConnection:
         return reply.at(self._phase)
 
     def _ended(self, fault: Fault) -> Result:
-        if self._phase == "dot":
+        if self._content_written and not self._channel.unsent:
+            if self._phase != "dot":
+                self._shun(f"{fault.reason} at {self._phase}, the content being written")
             return Unknown(fault.reason, fault.detail)
         early = self._channel.early if self._phase == "data" else None
         if early is not None and early.negative:

@@ -14,33 +14,36 @@ import structlog
 from sluice.adapters.smtp.connection import SmtpConnection
 from sluice.adapters.smtp.dialling import blame, dial
 from sluice.adapters.smtp.greeting import Greeted, Greeter, HandshakeFailed
-from sluice.adapters.smtp.security import BrokenTls, Contexts
+from sluice.adapters.smtp.security import Contexts, FailureMemory
 from sluice.domain.smtp import Broken, Replied, TlsPolicy
 from sluice.ports.mailer import Hop, Timeouts
 
 log = structlog.get_logger(__name__)
 
-_NO_TLS_SECONDS = 3_600.0
+_FAILURE_SECONDS = 3_600.0
 
 
 class SmtpMailer:
     """A :class:`sluice.ports.mailer.Mailer` on asyncio's or uvloop's transports.
 
     ``ca_file`` is a PEM file with the authorities to trust for policy ``verified``; None takes the system's. ``now`` is
-    a clock in seconds for remembering, for an hour, which servers' STARTTLS is broken.
+    a clock in seconds for remembering, for an hour, which servers' STARTTLS or BDAT is broken. Without ``chunking``
+    BDAT is not used.
     """
 
     def __init__(
         self,
         timeouts: Timeouts | None = None,
         *,
+        chunking: bool = True,
         ca_file: str | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         self._contexts = Contexts(ca_file)
-        self._broken_tls = BrokenTls(_NO_TLS_SECONDS, now)
-        self._unverified = BrokenTls(_NO_TLS_SECONDS, now)
+        self._broken_tls = FailureMemory(_FAILURE_SECONDS, now)
+        self._chunking = FailureMemory(_FAILURE_SECONDS, now) if chunking else None
+        self._unverified = FailureMemory(_FAILURE_SECONDS, now)
 
     async def connect(self, hop: Hop) -> SmtpConnection | Replied | Broken:
         """A greeted connection, or why there is none."""
@@ -99,8 +102,10 @@ class SmtpMailer:
         return SmtpConnection(
             channel,
             host=hop.host,
+            port=hop.port,
             address=address,
             tls=msgspec.structs.replace(greeted.tls, policy=asked),
             offered=greeted.capabilities,
             timeouts=self._timeouts,
+            chunking=self._chunking,
         )

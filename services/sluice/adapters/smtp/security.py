@@ -1,4 +1,4 @@
-"""TLS contexts for each policy, and which servers' STARTTLS is known to be broken."""
+"""TLS contexts for each policy, and which servers failed at something."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Contexts:
         return self._trusting
 
 
-class BrokenTls:
-    """Remembers for a while where the handshake failed, and why, so that not every connection is made twice."""
+class FailureMemory:
+    """Remembers for a while with which servers something failed, and why, so that it is not tried each time."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self._seconds = seconds
