@@ -83,11 +83,16 @@ def duration(milliseconds: float | None) -> str:
     return f"{hours / 24:.1f} days"
 
 
+def timestamp(moment: datetime) -> str:
+    """A moment in UTC, to the second: ``2026-05-01T09:00:00Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
 def _shown(cell: object) -> str:
     if cell is None:
         return ""
     if isinstance(cell, datetime):
-        return cell.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return timestamp(cell)
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, int):

@@ -47,6 +47,7 @@ ENTRIES = (
     _entry("suppress", "app", DATA, "Add, remove, list, import and export suppressed addresses."),
     _entry("profile", "app", DATA, "Push what is known of recipients."),
     _entry("dkim", "app", DATA, "Generate DKIM keys and their DNS records."),
+    _entry("sites", "app", OPERATE, "Say what limits a site and when it is sent to; suspend and resume it."),
     _entry("doctor", "doctor", OPERATE, "Check settings, Kafka, ClickHouse, DNS, keys and rules; say what to do."),
     _entry("topics", "app", OPERATE, "Plan and apply Kafka topics."),
     _entry("schema", "app", OPERATE, "Plan and apply ClickHouse's tables."),

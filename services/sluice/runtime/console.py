@@ -6,6 +6,7 @@ Apart from the wiring so that a command loads only what it uses.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import socket
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ import structlog
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.errors import SluiceError
 from sluice.domain.reference import SigningKey
-from sluice.domain.topics import Layout
+from sluice.domain.topics import OUTCOME, Layout
 from sluice.ports.bus import NotStored, Record
 from sluice.ports.intake import Taken
 from sluice.runtime import kafka_options as options
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sluice.adapters.clickhouse.queries import Queries
     from sluice.adapters.dkim.generate import GeneratedKey
     from sluice.adapters.jinja.renderer import JinjaRenderer
+    from sluice.adapters.kafka.lane_states import Told
     from sluice.adapters.kafka.survey import KafkaSurvey
     from sluice.adapters.kafka.topics import TopicAdmin
 
@@ -107,13 +109,17 @@ def layout(settings: Settings) -> Layout:
 
 
 @contextmanager
-def catalogue(settings: Settings) -> Iterator[Catalogue]:
-    """Reference data, loaded and followed; raises :class:`SluiceError` when they cannot be read."""
+def catalogue(settings: Settings, topics: tuple[str, ...] = ()) -> Iterator[Catalogue]:
+    """Reference data, loaded and followed: of ``topics``, or all that compose follows.
+
+    Raises :class:`SluiceError` when they cannot be read.
+    """
     from sluice.adapters.kafka.reference import FOLLOWED, KafkaReference
 
-    require(settings, *FOLLOWED)
+    topics = topics or FOLLOWED
+    require(settings, *topics)
     known = Catalogue()
-    following = KafkaReference(kafka_options(settings), known)
+    following = KafkaReference(kafka_options(settings), known, topics)
     following.start()
     try:
         if not following.wait_loaded(LOAD_S):
@@ -162,6 +168,24 @@ def read_one(settings: Settings, topic: str, partition: int, offset: int) -> Tak
 
     require(settings, topic)
     return read(kafka_options(settings), topic, partition, offset)
+
+
+def lane_states(settings: Settings) -> list[Told]:
+    """What deliver's workers last told of their lanes, for each partition of ``mail.outcome``."""
+    from sluice.adapters.kafka.lane_states import read_lane_states
+
+    require(settings, OUTCOME)
+    return read_lane_states(kafka_options(settings))
+
+
+def operator() -> str:
+    """Who gives this command, as ``user@machine``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        # In a container there may be neither a variable nor an entry of the password file.
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
 
 
 @contextmanager
