@@ -10,6 +10,7 @@ import msgspec
 
 from sluice.adapters.memory.bus import MemoryBus
 from sluice.adapters.memory.clock import MemoryClock
+from sluice.adapters.memory.demands import MemoryDemands
 from sluice.adapters.memory.ledger_log import MemoryLedgerLog
 from sluice.adapters.memory.mailer import MemoryMailer
 from sluice.adapters.memory.resolver import MemoryResolver
@@ -18,12 +19,14 @@ from sluice.deliver.books import Books
 from sluice.deliver.handler import DeliverHandler
 from sluice.deliver.paths import Egress, Paths
 from sluice.deliver.senders import Senders
+from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Recorder
 from sluice.domain.mail import Envelope, Mail, Progress, ready_headers
 from sluice.domain.outcome import Outcome, decode_outcome
 from sluice.domain.routing import RouteTable
 from sluice.domain.rules import Rules
+from sluice.domain.sharing import Shares
 from sluice.domain.site import lane_partition
 from sluice.domain.topics import DEAD, OUTCOME, READY, SUPPRESSIONS, WHEEL
 from sluice.ports.intake import Taken
@@ -46,6 +49,9 @@ class Worker:
         resolver: MemoryResolver | None = None,
         patience: float = 8.0,
         suspended_until: Callable[[str], float] = lambda _: 0.0,
+        limits: LimitBook | None = None,
+        demands: MemoryDemands | None = None,
+        name: str = "test",
     ) -> None:
         self.bus = bus or MemoryBus(TOPICS)
         self.clock = clock or MemoryClock()
@@ -57,7 +63,17 @@ class Worker:
         attempts = Attempts(books, self.clock, rules, "default", lambda: 0.5)
         egress = Egress("default", "test.example")
         paths = Paths(RouteTable.parse(routes), resolver or MemoryResolver({}, {}), self.clock, egress, ())
-        self.senders = Senders(self.mailer, paths, attempts, self.clock, budget=100, patience=patience)
+        self.shared = SharedLimits(
+            limits or LimitBook(lambda _: None),
+            Shares(name),
+            demands or MemoryDemands(self.clock),
+            self.clock,
+            lambda item, until, limit: attempts.throttled(item, until, "rate", limit),
+            patience=patience,
+        )
+        self.senders = Senders(
+            self.mailer, paths, attempts, self.clock, budget=100, patience=patience, gate=self.shared
+        )
         self.handler = DeliverHandler(
             books=books,
             attempts=attempts,
@@ -70,6 +86,7 @@ class Worker:
             patience=patience,
             suspended_until=suspended_until,
         )
+        self.shared.go_on = self.handler.go_on
         self.done: list[int] = []
         self._offset = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 
 from sluice.deliver.books import Books
 from sluice.deliver.checkpoints import Checkpoints
@@ -11,9 +12,12 @@ from sluice.deliver.handler import DeliverHandler
 from sluice.deliver.paths import Egress, Paths
 from sluice.deliver.protections import Protections
 from sluice.deliver.senders import Senders
+from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
 from sluice.domain.errors import SluiceError
-from sluice.domain.topics import OUTCOME, READY, SITES
+from sluice.domain.shaping import Rate
+from sluice.domain.sharing import Shares
+from sluice.domain.topics import DEMAND, OUTCOME, READY, SITES, TENANTS
 from sluice.ports.health import Health
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
@@ -32,7 +36,7 @@ class DeliverService:
         self._tasks = Tasks()
         self._bus = wiring.bus(settings)
         self._resolver = wiring.resolver(settings)
-        self._catalogue, self._reference = wiring.reference(settings, (SITES,))
+        self._catalogue, self._reference = wiring.reference(settings, (SITES, TENANTS))
         clock = wiring.SystemClock()
         rules = wiring.rules(settings)
         egress = Egress(
@@ -47,8 +51,25 @@ class DeliverService:
         paths = Paths(
             wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings), self._protections
         )
+        self._demands = wiring.demands(settings, self._bus)
+        self._shared = SharedLimits(
+            LimitBook(
+                self._catalogue.tenant, egress.name, Rate.parse(settings.egress_rate) if settings.egress_rate else None
+            ),
+            Shares(f"{settings.node}-{uuid.uuid4().hex[:12]}"),
+            self._demands,
+            clock,
+            lambda item, until, limit: attempts.throttled(item, until, "rate", limit),
+            patience=settings.patience_s,
+        )
         self._senders = Senders(
-            wiring.mailer(settings), paths, attempts, clock, budget=settings.connections, patience=settings.patience_s
+            wiring.mailer(settings),
+            paths,
+            attempts,
+            clock,
+            budget=settings.connections,
+            patience=settings.patience_s,
+            gate=self._shared,
         )
         self._handler = DeliverHandler(
             books=books,
@@ -62,6 +83,7 @@ class DeliverService:
             patience=settings.patience_s,
             suspended_until=self._catalogue.suspended_until,
         )
+        self._shared.go_on = self._handler.go_on
         self._intake = wiring.intake(settings, GROUP, tuple(READY.values()), self._handler)
         self._checkpoints = Checkpoints(
             self._intake,
@@ -87,11 +109,16 @@ class DeliverService:
 
     async def start(self) -> None:
         """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""
-        for topic in (*READY.values(), OUTCOME):
+        for topic in (*READY.values(), OUTCOME, DEMAND):
             self._bus.partitions(topic)
         self._reference.start()
         if not await asyncio.to_thread(self._reference.wait_loaded, LOAD_S):
-            raise SluiceError(f"site controls were not read within {LOAD_S:.0f} s")
+            raise SluiceError(f"site controls and tenants were not read within {LOAD_S:.0f} s")
+        self._demands.start()
+        if not await asyncio.to_thread(self._demands.wait_loaded, LOAD_S):
+            raise SluiceError(f"{DEMAND} was not read within {LOAD_S:.0f} s")
+        self._tasks.run(self._shared.run_forever(), "shared limits")
+        self._tasks.watch(lambda: self._demands.failure)
         self._tasks.run(self._handler.sweep_forever(), "sweep")
         await self._intake.start()
         self._tasks.run(self._checkpoints.write_forever(), "checkpoints")
@@ -106,7 +133,9 @@ class DeliverService:
         await self._intake.stop()
         await self._tasks.stop()
         await self._senders.close()
+        self._shared.give_up()
         self._reference.stop()
+        self._demands.stop()
         await self._protections.close()
         await self._resolver.close()
         await self._bus.close()

@@ -149,11 +149,20 @@ class DeliverHandler:
             item.attempts += 1
             self._attempts.conclude(item, path, lane, Way(), now)
             return
-        wait = lane.place(item.mail, now, self._patience)
+        wait = self._senders.gate.place(item.mail, lane.place(item.mail, now, self._patience), now)
         if wait is not None:
-            self._attempts.throttled(item, wait.until, wait.reason)
+            self._attempts.throttled(item, wait.until, wait.reason, wait.what)
         else:
             self._senders.offer(lane, path, item)
+
+    def go_on(self, item: Item, lane: Lane, path: Path) -> None:
+        """Queue a mail again that waited apart from its lane."""
+        if item.handed_back:
+            return
+        if self.lanes.get(lane.name) is lane:
+            self._senders.offer(lane, path, item)
+        else:
+            self._send_home(item)
 
     def _moved(self, item: Item, path: Path) -> bool:
         """Whether the mail belongs to another lane by now, and went there.
@@ -239,11 +248,13 @@ class DeliverHandler:
         return bool(self._grown_from) and lane_partition(lane, self._grown_from) != self._home(lane)
 
     def _give_away(self, lane: Lane) -> None:
-        home = self._home(lane.name)
         for item in lane.take_all():
-            record = item.record
-            self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
+            self._send_home(item)
         self._books.run(self._senders.leave_when_idle({lane}))
+
+    def _send_home(self, item: Item) -> None:
+        record, home = item.record, self._home(item.mail.envelope.lane)
+        self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
 
     def _home(self, lane: str) -> int:
         return lane_partition(lane, self._partitions())

@@ -28,10 +28,11 @@ LONGEST_PAUSE = 300.0
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """The mail should wait in the wheel until ``until`` (seconds since the epoch), for ``reason``."""
+    """The mail should wait in the wheel until ``until`` (seconds since the epoch), for ``reason``: ``what``."""
 
     until: float
     reason: Literal["rate", "connection"]
+    what: str = "the site's rate"
 
 
 class Flow:

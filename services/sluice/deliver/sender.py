@@ -10,6 +10,7 @@ import structlog
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Flow, Lane
 from sluice.deliver.paths import Path, Paths
+from sluice.deliver.shared_limits import Gate
 from sluice.deliver.step import Attempts, HandedBackError
 from sluice.domain.conclusion import Way
 from sluice.domain.smtp import Broken, Replied
@@ -24,7 +25,8 @@ LONGEST_NAP = 1.0
 class Sender:
     """Serves one flow of a lane until there is nothing to do, or its connection is wanted elsewhere.
 
-    ``attempting`` is told which mail is under way. ``wanted`` says that others wait for a connection.
+    ``gate`` knows the limits that other lanes share. ``attempting`` is told which mail is under way. ``wanted`` says
+    that others wait for a connection.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Sender:
         paths: Paths,
         attempts: Attempts,
         clock: Clock,
+        gate: Gate,
         attempting: Callable[[Item, bool], None],
         wanted: Callable[[], bool],
     ) -> None:
@@ -47,6 +50,7 @@ class Sender:
         self._paths = paths
         self._attempts = attempts
         self._clock = clock
+        self._gate = gate
         self._attempting = attempting
         self._wanted = wanted
         self._connection: Connection | None = None
@@ -62,7 +66,7 @@ class Sender:
                 if pause > 0:
                     await self._clock.sleep(min(pause, LONGEST_NAP))
                     continue
-                item = self._flow.pop()
+                item = self._next()
                 if item is not None and not await self._serve(item):
                     return
         finally:
@@ -103,6 +107,13 @@ class Sender:
                 return pause
             self._may_dial = True
         return self._lane.turn(now)
+
+    def _next(self) -> Item | None:
+        """The next mail that no limit holds back; the others wait apart, and nobody behind them."""
+        while (item := self._flow.pop()) is not None:
+            if self._gate.may_go(item, self._lane, self._path):
+                return item
+        return None
 
     async def _serve(self, item: Item) -> bool:
         """Attempt a mail; False when there is no connection to be had."""

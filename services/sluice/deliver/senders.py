@@ -12,6 +12,7 @@ from sluice.deliver.item import Item
 from sluice.deliver.lane import LONGEST_PAUSE, Flow, Lane
 from sluice.deliver.paths import Path, Paths
 from sluice.deliver.sender import Sender
+from sluice.deliver.shared_limits import Gate, Open
 from sluice.deliver.step import Attempts
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Mailer
@@ -25,7 +26,15 @@ class Senders:
     """Starts and ends sender agents; ``budget`` connections in all, ``patience`` seconds of waiting in memory."""
 
     def __init__(
-        self, mailer: Mailer, paths: Paths, attempts: Attempts, clock: Clock, *, budget: int, patience: float
+        self,
+        mailer: Mailer,
+        paths: Paths,
+        attempts: Attempts,
+        clock: Clock,
+        *,
+        budget: int,
+        patience: float,
+        gate: Gate | None = None,
     ) -> None:
         self._mailer = mailer
         self._paths = paths
@@ -33,6 +42,7 @@ class Senders:
         self._clock = clock
         self._budget = budget
         self._patience = patience
+        self.gate: Gate = gate or Open()
         self._hungry: deque[tuple[Lane, Flow, Path]] = deque()
         self._tasks: dict[asyncio.Task[None], Lane] = {}
         self._closing = False
@@ -65,6 +75,7 @@ class Senders:
             paths=self._paths,
             attempts=self._attempts,
             clock=self._clock,
+            gate=self.gate,
             attempting=self._note,
             wanted=lambda: bool(self._hungry),
         )

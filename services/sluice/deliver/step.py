@@ -187,11 +187,11 @@ class Attempts:
         elif verdict.pace == THROTTLED:
             lane.allowance.asked_for_less(now)
 
-    def throttled(self, item: Item, until: float, reason: str) -> None:
-        """The site's allowance is used up until then: wait in the wheel, and say so."""
+    def throttled(self, item: Item, until: float, reason: str, limit: str = "the site's rate") -> None:
+        """The site's allowance, or another ``limit``, is used up until then: wait in the wheel, and say so."""
         now = self._clock.now()
         due = min(until, item.mail.envelope.expires_at)
-        what = "the site's rate" if reason == "rate" else "a connection to the site"
+        what = limit if reason == "rate" else "a connection to the site"
         outcome = self._books.recorder.of_mail(
             item.mail.envelope, "deferred", now, "throttled", item.attempts, item.mail.progress.round,
             attempt=item.attempts, waits=item.waits_at(now), source=item.source, category="throttled",

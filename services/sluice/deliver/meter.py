@@ -1,0 +1,92 @@
+"""One limit that several lanes share, as this worker may use it: its share, what it has sent, who waits."""
+
+from __future__ import annotations
+
+from sluice.domain.shaping import IDLE, Gcra, Rate
+
+ATTACK, DECAY = 0.7, 0.3
+"""How much of a rise, and of a fall, of what is wanted is believed within a report's interval."""
+AHEAD_S = 10.0
+"""Seconds in which a worker would like to have sent what has booked: makes a backlog comparable with a rate."""
+NOTHING = 0.01
+"""Mails per second below which nothing is wanted."""
+
+
+class Meter:
+    """Times are seconds since the epoch. What was sent stays counted while shares move."""
+
+    def __init__(self, limit: Rate) -> None:
+        self._limit = limit
+        self._share = 0.0
+        self._gcra = Gcra.of(limit)
+        self._fresh = True
+        self._sent = IDLE
+        self._line = IDLE
+        self._booked = IDLE
+        self._came = 0
+        self._rate = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a share at all."""
+        return self._share > 0
+
+    def follow(self, limit: Rate, share: float, alone: bool, now: float) -> None:
+        """Let the limiter follow the limit and the share in force; ``alone`` when nobody else has any of it.
+
+        How many may leave at once is carried over, so that no change gives a burst that was not there before.
+        """
+        if share == self._share and limit == self._limit:
+            return
+        was, self._limit = self._gcra, limit
+        if share > 0:
+            self._gcra = Gcra.of(Rate(limit.count * share, limit.per, max(1, int(limit.burst * share))))
+            left = min(self._left(was, now), self._gcra.tolerance / self._gcra.interval)
+            if not self._share:
+                # Whoever had the share may have spent its burst, or its last slot, a moment ago.
+                left = min(left, 0.0 if alone else -1.0) if self._fresh else min(left, 0.0)
+                self._fresh = False
+            self._sent = now + self._gcra.tolerance - left * self._gcra.interval
+            scale = self._gcra.interval / was.interval
+            self._line = now + max(0.0, self._line - now) * scale
+            self._booked = now + max(0.0, self._booked - now) * scale
+        self._share = share
+
+    def _left(self, gcra: Gcra, now: float) -> float:
+        """How many more than one could leave now; negative while the next has to wait."""
+        return (now + gcra.tolerance - max(self._sent, now)) / gcra.interval
+
+    def came(self) -> None:
+        """A mail under the limit has come, new or back for its slot."""
+        self._came += 1
+
+    def book(self, now: float) -> float:
+        """A slot behind all that were booked before: for a mail that may have to wait long."""
+        self._booked, slot = self._gcra.reserve(max(self._booked, self._sent), now)
+        return slot
+
+    def line_up(self, now: float) -> float:
+        """A slot behind those that wait in memory."""
+        self._line, slot = self._gcra.reserve(max(self._line, self._sent), now)
+        return slot
+
+    def ready_at(self, now: float) -> float:
+        """When the next may leave."""
+        return max(now, self._gcra.ready_at(self._sent))
+
+    def take(self, now: float) -> None:
+        """One leaves."""
+        self._sent = max(self._sent, now) + self._gcra.interval
+
+    def demand(self, seconds: float, now: float) -> float:
+        """Mails per second wanted, when ``seconds`` have passed since this was asked last; 0.0 for none to speak of."""
+        rate = self._came / seconds
+        self._came = 0
+        self._rate += (rate - self._rate) * (ATTACK if rate > self._rate else DECAY)
+        ahead = max(0.0, self._booked - now) / self._gcra.interval
+        demand = self._rate + ahead / AHEAD_S
+        return demand if demand >= NOTHING else 0.0
+
+    def owes(self, now: float) -> bool:
+        """Whether the last that left still counts: its share must not go to somebody who could send at once."""
+        return self._left(self._gcra, now) < 0

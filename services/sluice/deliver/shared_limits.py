@@ -1,0 +1,232 @@
+"""Limits that span lanes: of tenants, of campaigns, of this egress; each worker has a share of every one it needs."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from sluice.deliver.item import Item
+from sluice.deliver.lane import Lane, Wait
+from sluice.deliver.meter import Meter
+from sluice.deliver.paths import Path
+from sluice.domain.mail import Envelope, Mail
+from sluice.domain.reference import Tenant
+from sluice.domain.shaping import Rate
+from sluice.domain.sharing import INTERVAL, Shares
+from sluice.ports.clock import Clock
+from sluice.ports.demands import Demands
+
+SOONEST_S = 0.25
+"""Seconds between two reports at least, when a limit is needed that was not needed before."""
+LISTEN_S = 0.1
+"""Seconds between two looks at what others said, and at who may go on."""
+MOST_PARKED = 1_000
+"""Mails that wait in memory for these limits at most, so that they do not fill the worker."""
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A limit: the name under which workers share it, what it is called in outcomes, and how much it is in all."""
+
+    key: str
+    what: str
+    rate: Rate
+
+
+class LimitBook:
+    """Which limits a mail is under. ``tenant`` looks a tenant up; ``egress_rate`` is for the egress of that name."""
+
+    def __init__(
+        self, tenant: Callable[[str], Tenant | None], egress: str = "default", egress_rate: Rate | None = None
+    ) -> None:
+        self._tenant = tenant
+        self._egress = () if egress_rate is None else (Limit(f"egress:{egress}", "the egress's rate", egress_rate),)
+        self._known: dict[str, tuple[Tenant, tuple[Limit, ...], Rate | None]] = {}
+
+    def of(self, envelope: Envelope) -> tuple[Limit, ...]:
+        """The limits; empty for most mails, at the cost of a look-up."""
+        tenant = self._tenant(envelope.tenant_id)
+        if tenant is None or (tenant.rate is None and tenant.campaign_rate is None):
+            return self._egress
+        known = self._known.get(tenant.tenant_id)
+        if known is None or known[0] is not tenant:
+            known = self._known[tenant.tenant_id] = self._read(tenant)
+        _, limits, campaign_rate = known
+        if campaign_rate is None or not envelope.campaign_id:
+            return limits
+        key = f"campaign:{tenant.tenant_id}/{envelope.campaign_id}"
+        return (*limits, Limit(key, "the campaign's rate", campaign_rate))
+
+    def _read(self, tenant: Tenant) -> tuple[Tenant, tuple[Limit, ...], Rate | None]:
+        limits = self._egress
+        if tenant.rate:
+            limits = (*limits, Limit(f"tenant:{tenant.tenant_id}", "the tenant's rate", Rate.parse(tenant.rate)))
+        return tenant, limits, Rate.parse(tenant.campaign_rate) if tenant.campaign_rate else None
+
+
+class Gate(Protocol):
+    """What is asked when a mail arrives, and before it is sent."""
+
+    def place(self, mail: Mail, wait: Wait | None, now: float) -> Wait | None:
+        """Where a mail that has just arrived waits, when its lane says ``wait``; see :meth:`Lane.place`."""
+        ...
+
+    def may_go(self, item: Item, lane: Lane, path: Path) -> bool:
+        """Whether to send the mail now. False when it waits elsewhere, and is no longer the caller's."""
+        ...
+
+
+class Open:
+    """A :class:`Gate` that lets everything through: where no limits span lanes."""
+
+    def place(self, _mail: Mail, wait: Wait | None, _now: float) -> Wait | None:
+        """See :class:`Gate`."""
+        return wait
+
+    def may_go(self, _item: Item, _lane: Lane, _path: Path) -> bool:
+        """See :class:`Gate`."""
+        return True
+
+
+class SharedLimits:
+    """Keeps the shares of this worker and the mails that wait for them; ``patience`` seconds at most, in memory.
+
+    ``put_off`` is told which mail waits in the wheel until when, and for what; ``go_on`` who may ask again.
+    """
+
+    def __init__(
+        self,
+        book: LimitBook,
+        shares: Shares,
+        demands: Demands,
+        clock: Clock,
+        put_off: Callable[[Item, float, str], None],
+        *,
+        patience: float,
+    ) -> None:
+        self._book = book
+        self._shares = shares
+        self._demands = demands
+        self._clock = clock
+        self._put_off = put_off
+        self._patience = patience
+        self._meters: dict[str, Meter] = {}
+        self._parked: list[tuple[float, int, Item, Lane, Path]] = []
+        self._count = 0
+        self._reported_at = -math.inf
+        self._said_something = False
+        self._news = False
+        self.go_on: Callable[[Item, Lane, Path], None] = _nowhere
+
+    def place(self, mail: Mail, wait: Wait | None, now: float) -> Wait | None:
+        """See :class:`Gate`.
+
+        As in a lane, a mail over the limit books a slot and comes back for it.
+        """
+        limits = self._book.of(mail.envelope)
+        if not limits or (wait is not None and wait.reason == "connection"):
+            return wait
+        slots = []
+        for limit in limits:
+            meter = self._meter(limit, now)
+            meter.came()
+            if mail.progress.slot is None:
+                slots.append((meter.book(now), limit.what))
+        until, what = max(slots, default=(now, ""))
+        if until - now <= self._patience or (wait is not None and wait.until >= until):
+            return wait
+        return Wait(until, "rate", what)
+
+    def may_go(self, item: Item, lane: Lane, path: Path) -> bool:
+        """See :class:`Gate`."""
+        limits = self._book.of(item.mail.envelope)
+        if not limits:
+            return True
+        now = self._clock.now()
+        meters = [self._meter(limit, now) for limit in limits]
+        slot = max([meter.line_up(now) for meter in meters]) if item.parked_at is None else now
+        slot = max([slot, *(meter.ready_at(now) if meter.open else now + LISTEN_S for meter in meters)])
+        if slot <= now:
+            for meter in meters:
+                meter.take(now)
+            item.parked_at = None
+            return True
+        self._wait(item, lane, path, limits, meters, slot, now)
+        return False
+
+    def _wait(
+        self,
+        item: Item,
+        lane: Lane,
+        path: Path,
+        limits: tuple[Limit, ...],
+        meters: list[Meter],
+        slot: float,
+        now: float,
+    ) -> None:
+        since = now if item.parked_at is None else item.parked_at
+        if max(slot - now, now - since) > self._patience or len(self._parked) >= MOST_PARKED:
+            until, what = max((meter.book(now), limit.what) for meter, limit in zip(meters, limits, strict=True))
+            self._put_off(item, max(until, slot), what)
+            return
+        item.parked_at = since
+        self._count += 1
+        heapq.heappush(self._parked, (slot, self._count, item, lane, path))
+
+    def _meter(self, limit: Limit, now: float) -> Meter:
+        meter = self._meters.get(limit.key)
+        if meter is None:
+            meter = self._meters[limit.key] = Meter(limit.rate)
+            self._news = True
+        share = self._shares.share(limit.key, now)
+        meter.follow(limit.rate, share, not self._shares.board.shared(limit.key, self._shares.node), now)
+        return meter
+
+    async def run_forever(self) -> None:
+        """Listen, report and let mails go on, until cancelled."""
+        while True:
+            self.turn()
+            wake = self._clock.now() + LISTEN_S
+            if self._parked:
+                wake = min(wake, self._parked[0][0])
+            await self._clock.sleep(max(0.005, wake - self._clock.now()))
+
+    def turn(self) -> None:
+        """One round."""
+        now = self._clock.now()
+        for report, at in self._demands.heard():
+            self._shares.hear(report, at, now)
+        since = now - self._reported_at
+        if since >= INTERVAL or (self._news and since >= SOONEST_S):
+            self._report(min(since, INTERVAL), now)
+        while self._parked and self._parked[0][0] <= now:
+            _, _, item, lane, path = heapq.heappop(self._parked)
+            item.waits = item.waits.plus("rate", (now - item.taken_at) * 1000)
+            item.taken_at = now
+            self.go_on(item, lane, path)
+
+    def _report(self, seconds: float, now: float) -> None:
+        self._reported_at, self._news = now, False
+        demands = {}
+        for key, meter in list(self._meters.items()):
+            demand = meter.demand(seconds, now)
+            if demand or meter.owes(now):
+                demands[key] = demand
+            else:
+                del self._meters[key]
+        if demands or self._said_something:
+            self._demands.say(self._shares.report(demands, now))
+        self._said_something = bool(demands)
+
+    def give_up(self) -> None:
+        """Let others have every share at once: this worker sends nothing more."""
+        if self._said_something:
+            self._demands.say(self._shares.report({}, self._clock.now()))
+            self._said_something = False
+
+
+def _nowhere(_item: Item, _lane: Lane, _path: Path) -> None:
+    raise RuntimeError("nobody takes mails that waited for a shared limit")
