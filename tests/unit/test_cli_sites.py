@@ -45,13 +45,23 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedDns]:
     loop, server = asyncio.new_event_loop(), ScriptedDns()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    monkeypatch.setenv("SLUICE_DNS_SERVERS", asyncio.run_coroutine_threadsafe(server.start(), loop).result(5))
+    monkeypatch.setenv("SLUICE_DNS_SERVERS", asyncio.run_coroutine_threadsafe(_started(server), loop).result(5))
     yield server
     loop.call_soon_threadsafe(server.stop)
     asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(5)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
     loop.close()
+
+
+async def _started(server: ScriptedDns) -> str:
+    for _ in range(20):
+        try:
+            return await server.start()
+        except OSError:
+            # The port that was free for UDP was not for TCP.
+            server.stop()
+    raise AssertionError("no port is free for both UDP and TCP")
 
 
 def run(*arguments: str) -> Any:
