@@ -41,9 +41,13 @@ class ScriptedDns(asyncio.DatagramProtocol):
     async def start(self) -> str:
         """Listen; the address to ask, ``127.0.0.1:port``."""
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        self.port = self._transport.get_extra_info("sockname")[1]
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        while self._server is None:
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+            self.port = self._transport.get_extra_info("sockname")[1]
+            try:
+                self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            except OSError:  # the port is free for UDP only: look for another
+                self._transport.close()
         return f"127.0.0.1:{self.port}"
 
     def stop(self) -> None:
