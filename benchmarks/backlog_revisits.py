@@ -37,7 +37,7 @@ from sluice.domain.mail import Envelope, Mail, ready_headers
 from sluice.domain.routing import RouteTable
 from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_name, lane_partition
-from sluice.domain.smtp import Result
+from sluice.domain.smtp import Replied, Result
 from sluice.domain.topics import READY
 from sluice.ports.bus import Record
 from sluice.ports.mailer import Transaction
@@ -48,6 +48,7 @@ HOST = "mx.slow.example"
 PARTITIONS = 4
 PATIENCE = 8.0
 """As ``SLUICE_PATIENCE_S`` has it."""
+SLOW_DOWN = Replied("rcpt", 421, "4.7.0 Too many messages, please slow down", "4.7.0")
 CONTENT = b"Subject: x\r\n\r\nbody\r\n"
 
 
@@ -58,6 +59,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     rate: str
     arriving_per_second: float
     service_ms: float
+    slow_down_at: float | None = None
+    """When the site asked for less, once."""
     delivered: int
     attempts_beyond_the_first: int
     passes_mean: float
@@ -81,16 +84,25 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Site:
-    """The receiving side: takes every mail after ``service`` seconds, and notes when."""
+    """The receiving side: takes every mail after ``service`` seconds, and notes when.
 
-    def __init__(self, clock: MemoryClock, service: float) -> None:
+    With ``slow_down_at`` it asks for less once, so many seconds after its first mail.
+    """
+
+    def __init__(self, clock: MemoryClock, service: float, slow_down_at: float | None) -> None:
         self._clock = clock
         self._service = service
+        self._slow_down_at = slow_down_at
+        self._first = math.inf
         self.moments: list[float] = []
         self.recipients: set[str] = set()
 
     async def take(self, transaction: Transaction) -> Result:
         """Answer a transaction."""
+        self._first = min(self._first, self._clock.now())
+        if self._slow_down_at is not None and self._clock.now() - self._first >= self._slow_down_at:
+            self._slow_down_at = None
+            return SLOW_DOWN
         self.moments.append(self._clock.now())
         self.recipients.add(transaction.rcpt_to)
         await self._clock.sleep(self._service)
@@ -100,10 +112,10 @@ class Site:
 class Simulation:
     """One deliver process and one wheel process over a log in memory."""
 
-    def __init__(self, rate: str, service: float) -> None:
+    def __init__(self, rate: str, service: float, slow_down_at: float | None) -> None:
         self.clock = MemoryClock()
         self.log = Log(self.clock, PARTITIONS)
-        self.site = Site(self.clock, service)
+        self.site = Site(self.clock, service, slow_down_at)
         self._failures: list[BaseException] = []
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "sites.toml").write_text(
@@ -192,10 +204,10 @@ class Simulation:
         return Record(READY["normal"], CONTENT, SITE.encode(), headers, self.home)
 
 
-async def simulate(mails: int, rate: str, per_second: float, service: float) -> Figures:
+async def simulate(mails: int, rate: str, per_second: float, service: float, slow_down_at: float | None) -> Figures:
     """One backlog."""
     began = time.monotonic()
-    simulation = Simulation(rate, service)
+    simulation = Simulation(rate, service, slow_down_at)
     to_drain = await simulation.run(mails, per_second)
     log, moments = simulation.log, sorted(simulation.site.moments)
     ids = [f"m{number:07}" for number in range(mails)]
@@ -208,6 +220,7 @@ async def simulate(mails: int, rate: str, per_second: float, service: float) -> 
         rate=str(parsed),
         arriving_per_second=per_second,
         service_ms=service * 1000,
+        slow_down_at=slow_down_at,
         delivered=len(simulation.site.recipients),
         attempts_beyond_the_first=len(moments) - mails,
         passes_mean=round(sum(passes) / mails, 4),
@@ -268,11 +281,13 @@ def main() -> int:
     parser.add_argument("--rate", default="1000/min", help="what the site takes (%(default)s)")
     parser.add_argument("--arriving", type=float, default=2000.0, help="composed mails a second (%(default)s)")
     parser.add_argument("--service", type=float, default=20.0, help="milliseconds that the site takes for a mail")
+    parser.add_argument("--slow-down-at", type=float, help="have the site ask for less once, after so many seconds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     options = parser.parse_args()
     set_up_logs("bench", "local", level="error", form="console")
     machine = this_machine()
-    figures = asyncio.run(simulate(options.mails, options.rate, options.arriving, options.service / 1000))
+    service = options.service / 1000
+    figures = asyncio.run(simulate(options.mails, options.rate, options.arriving, service, options.slow_down_at))
     path = keep(options.results, "backlog-revisits", machine, figures)
     print(f"\n{table(figures)}\n\n{path}")
     return 0
