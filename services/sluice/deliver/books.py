@@ -9,7 +9,7 @@ from typing import Any
 
 from sluice.deliver.item import Item
 from sluice.domain.conclusion import Recorder
-from sluice.domain.mail import Progress
+from sluice.domain.mail import Progress, SlotOf
 from sluice.domain.outcome import Outcome
 from sluice.domain.reference import Suppression
 from sluice.ports.bus import Bus, Position, Record, when_stored
@@ -49,13 +49,16 @@ class Books:
             await self.bus.publish(record)
         done()
 
-    def put_off(self, item: Item, until: float, reason: str, outcome: Outcome | None, now: float) -> None:
+    def put_off(
+        self, item: Item, until: float, reason: str, outcome: Outcome | None, now: float, *, slot_of: SlotOf = "site"
+    ) -> None:
         """Into the wheel until ``until``. The outcome goes first: a crash between the two is mended from it."""
         progress = Progress(
             attempt=item.attempts,
             round=item.mail.progress.round + 1,
             waits=item.waits_at(now),
             slot=until if reason == "rate" else None,
+            slot_of=slot_of if reason == "rate" else "site",
             since=now,
             reason=reason,
         )

@@ -149,7 +149,9 @@ class DeliverHandler:
             item.attempts += 1
             self._attempts.conclude(item, path, lane, Way(), now)
             return
-        wait = self._senders.gate.place(item.mail, lane.place(item.mail, now, self._patience), now)
+        mail, patience = item.mail, self._patience
+        wait = lane.hindered(mail, now, patience)
+        wait = wait or self._senders.gate.place(mail, now) or lane.booked(mail, now, patience)
         if wait is not None:
             self._attempts.throttled(item, wait.until, wait.reason, wait.what)
         else:

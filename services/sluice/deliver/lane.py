@@ -21,6 +21,7 @@ from sluice.domain.triggers import Effects, Fired, Seen, Triggers, TriggerState
 
 _CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
 _RANK = {priority: rank for rank, priority in enumerate(PRIORITIES)}
+SITE_RATE = "the site's rate"
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
 LONGEST_PAUSE = 300.0
@@ -32,7 +33,7 @@ class Wait(msgspec.Struct, frozen=True):
 
     until: float
     reason: Literal["rate", "connection"]
-    what: str = "the site's rate"
+    what: str = SITE_RATE
 
 
 class Flow:
@@ -104,11 +105,8 @@ class Lane:
         """Mails waiting in memory."""
         return sum(map(len, self.flows.values()))
 
-    def place(self, mail: Mail, now: float, patience: float) -> Wait | None:
-        """Where a mail that has just arrived waits: None for here, in memory.
-
-        A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
-        """
+    def hindered(self, mail: Mail, now: float, patience: float) -> Wait | None:
+        """Whether a mail that has just arrived has to wait elsewhere, because the lane pauses or is busy."""
         until = max(self.allowance.paused(now)[0], self._suspended(mail))
         if until - now > patience:
             return Wait(min(until, now + LONGEST_PAUSE), "connection")
@@ -116,8 +114,15 @@ class Lane:
         guess = self._busy_for(now, rank)
         if guess > patience:
             return Wait(now + min(guess, LONGEST_GUESS), "connection")
-        if mail.progress.slot is None:
-            slot = self.allowance.book(now, self.service, rank)
+        return None
+
+    def booked(self, mail: Mail, now: float, patience: float) -> Wait | None:
+        """Where a mail that may go as far as others are concerned waits for the rate: None for here, in memory.
+
+        A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
+        """
+        if mail.progress.slot is None or mail.progress.slot_of == "shared":
+            slot = self.allowance.book(now, self.service, _RANK[mail.envelope.priority])
             if slot - now > patience:
                 return Wait(slot, "rate")
         return None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from sluice.domain.shaping import IDLE, Gcra, Rate
+from sluice.domain.sharing import INTERVAL
 
 ATTACK, DECAY = 0.7, 0.3
 """How much of a rise, and of a fall, of what is wanted is believed within a report's interval."""
 AHEAD_S = 10.0
 """Seconds in which a worker would like to have sent what has booked: makes a backlog comparable with a rate."""
+LISTEN_S = 0.1
+"""Seconds between two looks at what others said, and at who may go on."""
 NOTHING = 0.01
 """Mails per second below which nothing is wanted."""
 
@@ -16,12 +19,12 @@ class Meter:
     """Times are seconds since the epoch. What was sent stays counted while shares move."""
 
     def __init__(self, limit: Rate) -> None:
-        self._limit = limit
+        self.limit = limit
         self._share = 0.0
         self._gcra = Gcra.of(limit)
         self._fresh = True
+        self._closed_with = 0.0
         self._sent = IDLE
-        self._line = IDLE
         self._booked = IDLE
         self._came = 0
         self._rate = 0.0
@@ -36,19 +39,22 @@ class Meter:
 
         How many may leave at once is carried over, so that no change gives a burst that was not there before.
         """
-        if share == self._share and limit == self._limit:
+        if share == self._share and limit == self.limit:
             return
-        was, self._limit = self._gcra, limit
-        if share > 0:
+        was, self.limit = self._gcra, limit
+        if not share:
+            self._closed_with = self._left(was, now)
+        else:
             self._gcra = Gcra.of(Rate(limit.count * share, limit.per, max(1, int(limit.burst * share))))
-            left = min(self._left(was, now), self._gcra.tolerance / self._gcra.interval)
+            left = min(
+                self._left(was, now) if self._share else self._closed_with, self._gcra.tolerance / self._gcra.interval
+            )
             if not self._share:
                 # Whoever had the share may have spent its burst, or its last slot, a moment ago.
-                left = min(left, 0.0 if alone else -1.0) if self._fresh else min(left, 0.0)
+                left = min(left, -1.0 if self._fresh and not alone else 0.0)
                 self._fresh = False
             self._sent = now + self._gcra.tolerance - left * self._gcra.interval
             scale = self._gcra.interval / was.interval
-            self._line = now + max(0.0, self._line - now) * scale
             self._booked = now + max(0.0, self._booked - now) * scale
         self._share = share
 
@@ -65,14 +71,11 @@ class Meter:
         self._booked, slot = self._gcra.reserve(max(self._booked, self._sent), now)
         return slot
 
-    def line_up(self, now: float) -> float:
-        """A slot behind those that wait in memory."""
-        self._line, slot = self._gcra.reserve(max(self._line, self._sent), now)
-        return slot
-
-    def ready_at(self, now: float) -> float:
-        """When the next may leave."""
-        return max(now, self._gcra.ready_at(self._sent))
+    def ready_at(self, now: float, ahead: int = 0) -> float:
+        """When the next may leave, after ``ahead`` others; without a share, a guess at when it is worth asking."""
+        if not self._share:
+            return now + LISTEN_S + ahead * self._gcra.interval
+        return max(now, self._gcra.ready_at(self._sent) + ahead * self._gcra.interval)
 
     def take(self, now: float) -> None:
         """One leaves."""
@@ -80,7 +83,7 @@ class Meter:
 
     def demand(self, seconds: float, now: float) -> float:
         """Mails per second wanted, when ``seconds`` have passed since this was asked last; 0.0 for none to speak of."""
-        rate = self._came / seconds
+        rate = self._came / max(seconds, INTERVAL)
         self._came = 0
         self._rate += (rate - self._rate) * (ATTACK if rate > self._rate else DECAY)
         ahead = max(0.0, self._booked - now) / self._gcra.interval
@@ -89,4 +92,4 @@ class Meter:
 
     def owes(self, now: float) -> bool:
         """Whether the last that left still counts: its share must not go to somebody who could send at once."""
-        return self._left(self._gcra, now) < 0
+        return self._share > 0 and self._left(self._gcra, now) < 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import math
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import msgspec
 
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane, Wait
-from sluice.deliver.meter import Meter
+from sluice.deliver.meter import LISTEN_S, Meter
 from sluice.deliver.paths import Path
 from sluice.domain.mail import Envelope, Mail
 from sluice.domain.reference import Tenant
@@ -22,8 +22,8 @@ from sluice.ports.demands import Demands
 
 SOONEST_S = 0.25
 """Seconds between two reports at least, when a limit is needed that was not needed before."""
-LISTEN_S = 0.1
-"""Seconds between two looks at what others said, and at who may go on."""
+SHORTEST_S = 0.005
+"""Seconds below which there is no waking up: mails go on several at a time then."""
 MOST_PARKED = 1_000
 """Mails that wait in memory for these limits at most, so that they do not fill the worker."""
 
@@ -70,8 +70,8 @@ class LimitBook:
 class Gate(Protocol):
     """What is asked when a mail arrives, and before it is sent."""
 
-    def place(self, mail: Mail, wait: Wait | None, now: float) -> Wait | None:
-        """Where a mail that has just arrived waits, when its lane says ``wait``; see :meth:`Lane.place`."""
+    def place(self, mail: Mail, now: float) -> Wait | None:
+        """Where a mail that has just arrived waits; see :meth:`sluice.deliver.lane.Lane.booked`."""
         ...
 
     def may_go(self, item: Item, lane: Lane, path: Path) -> bool:
@@ -82,9 +82,9 @@ class Gate(Protocol):
 class Open:
     """A :class:`Gate` that lets everything through: where no limits span lanes."""
 
-    def place(self, _mail: Mail, wait: Wait | None, _now: float) -> Wait | None:
+    def place(self, _mail: Mail, _now: float) -> Wait | None:
         """See :class:`Gate`."""
-        return wait
+        return None
 
     def may_go(self, _item: Item, _lane: Lane, _path: Path) -> bool:
         """See :class:`Gate`."""
@@ -114,21 +114,21 @@ class SharedLimits:
         self._put_off = put_off
         self._patience = patience
         self._meters: dict[str, Meter] = {}
-        self._parked: list[tuple[float, int, Item, Lane, Path]] = []
+        self._parked: defaultdict[str, deque[tuple[Item, Lane, Path]]] = defaultdict(deque)
         self._count = 0
         self._reported_at = -math.inf
         self._said_something = False
         self._news = False
         self.go_on: Callable[[Item, Lane, Path], None] = _nowhere
 
-    def place(self, mail: Mail, wait: Wait | None, now: float) -> Wait | None:
+    def place(self, mail: Mail, now: float) -> Wait | None:
         """See :class:`Gate`.
 
         As in a lane, a mail over the limit books a slot and comes back for it.
         """
         limits = self._book.of(mail.envelope)
-        if not limits or (wait is not None and wait.reason == "connection"):
-            return wait
+        if not limits:
+            return None
         slots = []
         for limit in limits:
             meter = self._meter(limit, now)
@@ -136,8 +136,8 @@ class SharedLimits:
             if mail.progress.slot is None:
                 slots.append((meter.book(now), limit.what))
         until, what = max(slots, default=(now, ""))
-        if until - now <= self._patience or (wait is not None and wait.until >= until):
-            return wait
+        if until - now <= self._patience:
+            return None
         return Wait(until, "rate", what)
 
     def may_go(self, item: Item, lane: Lane, path: Path) -> bool:
@@ -147,34 +147,30 @@ class SharedLimits:
             return True
         now = self._clock.now()
         meters = [self._meter(limit, now) for limit in limits]
-        slot = max([meter.line_up(now) for meter in meters]) if item.parked_at is None else now
-        slot = max([slot, *(meter.ready_at(now) if meter.open else now + LISTEN_S for meter in meters)])
-        if slot <= now:
+        # Who has waited goes before who has just come.
+        ahead = [0 if item.parked_at is not None else len(self._parked.get(limit.key, ())) for limit in limits]
+        ready = [meter.ready_at(now, count) for meter, count in zip(meters, ahead, strict=True)]
+        if max(ready) <= now:
             for meter in meters:
                 meter.take(now)
             item.parked_at = None
             return True
-        self._wait(item, lane, path, limits, meters, slot, now)
+        slowest = ready.index(max(ready))
+        self._wait(item, lane, path, limits[slowest], max(ready), now)
         return False
 
-    def _wait(
-        self,
-        item: Item,
-        lane: Lane,
-        path: Path,
-        limits: tuple[Limit, ...],
-        meters: list[Meter],
-        slot: float,
-        now: float,
-    ) -> None:
-        since = now if item.parked_at is None else item.parked_at
-        if max(slot - now, now - since) > self._patience or len(self._parked) >= MOST_PARKED:
-            until, what = max((meter.book(now), limit.what) for meter, limit in zip(meters, limits, strict=True))
-            self._put_off(item, max(until, slot), what)
+    def _wait(self, item: Item, lane: Lane, path: Path, limit: Limit, ready: float, now: float) -> None:
+        waited = 0.0 if item.parked_at is None else now - item.parked_at
+        if max(ready - now, waited) > self._patience or self._count >= MOST_PARKED:
+            until = self._meters[limit.key].book(now)
+            self._put_off(item, max(until, ready), limit.what)
             return
-        item.parked_at = since
         self._count += 1
-        heapq.heappush(self._parked, (slot, self._count, item, lane, path))
+        if item.parked_at is None:
+            item.parked_at = now
+            self._parked[limit.key].append((item, lane, path))
+        else:
+            self._parked[limit.key].appendleft((item, lane, path))
 
     def _meter(self, limit: Limit, now: float) -> Meter:
         meter = self._meters.get(limit.key)
@@ -182,38 +178,54 @@ class SharedLimits:
             meter = self._meters[limit.key] = Meter(limit.rate)
             self._news = True
         share = self._shares.share(limit.key, now)
-        meter.follow(limit.rate, share, not self._shares.board.shared(limit.key, self._shares.node), now)
+        meter.follow(limit.rate, share, not self._shares.shared(limit.key), now)
         return meter
 
     async def run_forever(self) -> None:
         """Listen, report and let mails go on, until cancelled."""
         while True:
             self.turn()
-            wake = self._clock.now() + LISTEN_S
-            if self._parked:
-                wake = min(wake, self._parked[0][0])
-            await self._clock.sleep(max(0.005, wake - self._clock.now()))
+            now = self._clock.now()
+            wake = min(
+                [now + LISTEN_S, *(self._meters[key].ready_at(now) for key, line in self._parked.items() if line)]
+            )
+            await self._clock.sleep(max(SHORTEST_S, wake - now))
 
     def turn(self) -> None:
         """One round."""
         now = self._clock.now()
-        for report, at in self._demands.heard():
+        heard = self._demands.heard()
+        for report, at in heard:
             self._shares.hear(report, at, now)
+        if heard and not self._news:
+            self._news = self._shares.wants_to_move(now)
         since = now - self._reported_at
         if since >= INTERVAL or (self._news and since >= SOONEST_S):
             self._report(min(since, INTERVAL), now)
-        while self._parked and self._parked[0][0] <= now:
-            _, _, item, lane, path = heapq.heappop(self._parked)
+        for key in list(self._parked):
+            self._let_on(key, now)
+
+    def _let_on(self, key: str, now: float) -> None:
+        """Let as many go on as may leave now; they take their turns when a sender has them."""
+        line, meter = self._parked[key], self._meters[key]
+        meter.follow(meter.limit, self._shares.share(key, now), not self._shares.shared(key), now)
+        number = 0
+        while line and (meter.ready_at(now, number) <= now or now - (line[0][0].parked_at or now) > self._patience):
+            item, lane, path = line.popleft()
+            self._count -= 1
+            number += 1
             item.waits = item.waits.plus("rate", (now - item.taken_at) * 1000)
             item.taken_at = now
             self.go_on(item, lane, path)
+        if not line:
+            del self._parked[key]
 
     def _report(self, seconds: float, now: float) -> None:
         self._reported_at, self._news = now, False
         demands = {}
         for key, meter in list(self._meters.items()):
             demand = meter.demand(seconds, now)
-            if demand or meter.owes(now):
+            if demand or meter.owes(now) or key in self._parked:
                 demands[key] = demand
             else:
                 del self._meters[key]

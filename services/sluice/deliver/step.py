@@ -9,7 +9,7 @@ import structlog
 
 from sluice.deliver.books import Books
 from sluice.deliver.item import Item
-from sluice.deliver.lane import Lane
+from sluice.deliver.lane import SITE_RATE, Lane
 from sluice.domain.adaptive import THROTTLED
 from sluice.domain.bounce import Verdict, classify
 from sluice.domain.conclusion import Way
@@ -187,7 +187,7 @@ class Attempts:
         elif verdict.pace == THROTTLED:
             lane.allowance.asked_for_less(now)
 
-    def throttled(self, item: Item, until: float, reason: str, limit: str = "the site's rate") -> None:
+    def throttled(self, item: Item, until: float, reason: str, limit: str = SITE_RATE) -> None:
         """The site's allowance, or another ``limit``, is used up until then: wait in the wheel, and say so."""
         now = self._clock.now()
         due = min(until, item.mail.envelope.expires_at)
@@ -198,7 +198,7 @@ class Attempts:
             reason=f"waits for {what} until {datetime.fromtimestamp(due, UTC).isoformat(timespec='seconds')}",
             next_attempt_at=due,
         )  # fmt: skip
-        self._books.put_off(item, due, reason, outcome, now)
+        self._books.put_off(item, due, reason, outcome, now, slot_of="site" if limit == SITE_RATE else "shared")
 
 
 def _closed_while_idle(result: Result) -> bool:

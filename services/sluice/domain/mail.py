@@ -7,6 +7,7 @@ progress anew whenever the mail moves, so that putting a mail off costs one smal
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -71,18 +72,22 @@ class Waits(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, **{reason: value})
 
 
+SlotOf = Literal["site", "shared"]
+
+
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a mail has come.
 
     ``attempt`` counts attempts already made. ``round`` counts the times it was put into the wheel by deliver: with the
     message id it names one appearance of the mail, so that a repeated record is recognised. ``slot`` is the time
-    reserved for it by a rate limit.
+    reserved for it by a rate limit; ``slot_of`` says whose: its site's, or one that sites share.
     """
 
     attempt: int = 0
     round: int = 0
     waits: Waits = Waits()
     slot: float | None = None
+    slot_of: SlotOf = "site"
     since: float | None = None
     """When the present wait began, seconds since the epoch."""
     reason: str | None = None

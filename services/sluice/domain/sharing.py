@@ -124,6 +124,10 @@ class Board:
             return 1.0 / (1 + len(others))
         return FLOOR / (1 + len(others)) + (1 - FLOOR) * demand / total
 
+    def free(self, key: str) -> float:
+        """What nobody uses of a limit."""
+        return 1.0 - sum(e.share for e in self._limits.get(key, {}).values() if self._at - e.at < EXPIRES)
+
     def short(self, key: str, node: str) -> bool:
         """Whether others ask for more than is free."""
         others = list(self._others(key, node))
@@ -143,6 +147,7 @@ class Shares:
         self.node = node
         self.board = Board()
         self._held: dict[str, float] = {}
+        self._wanted: dict[str, float] = {}
         self._number = 0
         self._said_at = 0.0
         self._until = 0.0
@@ -150,6 +155,20 @@ class Shares:
     def share(self, key: str, now: float) -> float:
         """What this worker may use of a limit at this moment: 0.0 to 1.0."""
         return self._held.get(key, 0.0) if now < self._until else 0.0
+
+    def shared(self, key: str) -> bool:
+        """Whether anybody else has a share of a limit."""
+        return self.board.shared(key, self.node)
+
+    def wants_to_move(self, now: float) -> bool:
+        """Whether a report now would lower a share that others need, or raise one that is free to be raised."""
+        for key, demand in self._wanted.items():
+            held, fair = self.share(key, now), self.board.fair(key, self.node, demand)
+            if fair < held - ENOUGH and self.board.short(key, self.node):
+                return True
+            if fair > held + ENOUGH and self.board.free(key) > ENOUGH:
+                return True
+        return False
 
     def report(self, demands: Mapping[str, float], now: float) -> Report:
         """What to say now, and be bound by at once: mails per second wanted, for every limit not to be given up."""
@@ -161,6 +180,7 @@ class Shares:
                 asked = held
             claims[key] = Claim(demand, min(held, asked), asked)
         self._held = {key: claim.held for key, claim in claims.items()}
+        self._wanted = {key: claim.demand for key, claim in claims.items()}
         self._number += 1
         self._said_at = now
         return Report(self.node, self._number, claims)
