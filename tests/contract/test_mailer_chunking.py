@@ -136,6 +136,19 @@ async def test_nothing_leaves_before_the_ledger_has_written() -> None:
         assert await it.send(before_data=ledger) == TAKEN
 
 
+async def test_a_connection_that_ends_while_the_ledger_writes_took_nothing() -> None:
+    async def slow() -> None:
+        await it.peer.say(b"421 4.4.2 idle\r\n")
+        async with asyncio.timeout(5):
+            while it.connection.usable:  # noqa: ASYNC110  there is nothing to be told by
+                await asyncio.sleep(0)
+
+    async with talk({}) as it:
+        result = await it.send(before_data=slow)
+        assert isinstance(result, Broken)
+        assert (result.phase, result.reason) == ("mail", "disconnected")
+
+
 async def test_a_ledger_that_cannot_write_sends_nothing() -> None:
     async def failing() -> None:
         raise ValueError("no broker")
@@ -221,25 +234,19 @@ async def cut_in_the_chunk(peer: Peer) -> None:
     peer.cut()
 
 
-@pytest.mark.parametrize(("moment", "how"), [("MAIL", cut), ("RCPT", cut), ("BDAT", cut), ("BDAT", cut_in_the_chunk)])
-async def test_what_was_written_and_not_answered_is_in_doubt(moment: str, how: Script) -> None:
+@pytest.mark.parametrize(
+    ("how", "reason"), [(cut, "disconnected"), (cut_in_the_chunk, "disconnected"), (Peer.gone, "timeout")]
+)
+@pytest.mark.parametrize("moment", ["MAIL", "RCPT", "BDAT"])
+async def test_what_was_written_and_not_answered_is_in_doubt(moment: str, how: Script, reason: str) -> None:
     """However early the connection ends: the replies that came tell nothing of those that did not."""
     told: Answers = {}
-    async with talk(told) as it:
+    async with talk(told, timeouts=Timeouts(connect=5, command=0.3, data=5, dot=0.3, quit=1)) as it:
         told[moment] = how
         result = await it.send()
         assert isinstance(result, Unknown)
-        assert result.reason == "disconnected"
+        assert result.reason == reason
         assert not it.connection.usable
-
-
-@pytest.mark.parametrize("moment", ["MAIL", "RCPT", "BDAT"])
-async def test_silence_is_in_doubt(moment: str) -> None:
-    brief = Timeouts(connect=5, command=0.2, data=5, dot=0.2, quit=1)
-    told: Answers = {}
-    async with talk(told, timeouts=brief) as it:
-        told[moment] = Peer.gone
-        assert await it.send() == Unknown("timeout")
 
 
 async def test_a_server_that_hangs_up_without_a_reply_gets_no_content_before_its_reply_again() -> None:

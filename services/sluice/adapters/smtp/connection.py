@@ -26,6 +26,8 @@ _FRESH = 1.0
 _NOT_KNOWN = (500, 501, 502, 503, 504)
 """Replies by which a server says that it does not know a command, or not here."""
 
+_ENDED_BETWEEN = "the connection ended between two mails"
+
 _Command = tuple[Phase, bytes]
 
 
@@ -95,7 +97,7 @@ class SmtpConnection:
             return unsendable
         if not self._channel.usable:
             self._channel.abort()
-            return Broken("mail", "disconnected", "the connection ended between two mails")
+            return Broken("mail", "disconnected", _ENDED_BETWEEN)
         self._phase = "mail"
         self._content_written = False
         try:
@@ -140,6 +142,8 @@ class SmtpConnection:
         """MAIL, RCPT and a single BDAT with the content in one write: a mail in one round trip (RFC 3030)."""
         channel, opening = self._channel, self._opening(transaction)
         await before_data()
+        if not channel.usable:
+            raise Fault("disconnected", _ENDED_BETWEEN)
         channel.write(b"".join([*(line for _, line in opening), bdat(transaction.content)]), len(opening) + 1)
         self._content_written = True
         for done, (phase, _) in enumerate(opening, 1):
@@ -156,7 +160,7 @@ class SmtpConnection:
         if reply.code in _NOT_KNOWN:
             # What a server that knows no BDAT made of the content, read as commands, cannot be told.
             channel.abort()
-            self._shun(f"BDAT: {reply.code} {reply.lines[0]}")
+            self._shun(f"BDAT answered by {reply.code}")
             return Broken("data", "garbage", f"the server offers CHUNKING and answers BDAT by {reply.code}")
         self._reset_due = not reply.positive
         return reply.at("dot") if reply.positive else self._refusal(reply)
