@@ -71,6 +71,16 @@ async def test_starttls_protects_the_mail(mailer: SmtpMailer, context: ssl.SSLCo
         assert verbs == [b"EHLO", b"STARTTLS", b"EHLO", b"MAIL", b"RCPT", b"DATA", b"QUIT"]
 
 
+async def test_mails_in_one_write_are_protected_too(mailer: SmtpMailer, context: ssl.SSLContext) -> None:
+    async with ScriptedServer(polite(offers=("PIPELINING", "CHUNKING"), context=context)) as server:
+        connection = await mailer.connect(hop(server, "verified"))
+        assert isinstance(connection, SmtpConnection)
+        await connection.send(MAIL, before_data=nothing)
+        assert await delivered(connection)
+        assert server.peers[0].commands[-2].startswith(b"BDAT ")
+        assert server.peers[0].contents[-1] == MAIL.content
+
+
 async def test_policy_none_does_not_try(mailer: SmtpMailer, context: ssl.SSLContext) -> None:
     async with ScriptedServer(polite(context=context)) as server:
         connection = await mailer.connect(hop(server, "none"))
