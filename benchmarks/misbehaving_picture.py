@@ -10,8 +10,8 @@ from timeline_svg import Bars, Line, Panel, Phase, Point, Strips, timeline
 CAUSES = (
     ("told to slow down", "#dc2626"),
     ("greylisted", "#7c3aed"),
-    ("connection failed", "#0e7490"),
-    ("no sense", "#65a30d"),
+    ("connection cut", "#0e7490"),
+    ("reply made no sense", "#65a30d"),
     ("other", "#b45309"),
     ("waits its turn", "#9ca3af"),
 )
@@ -38,7 +38,7 @@ def draw(session: Session) -> str:
         height=210,
         lines=(
             Line("rate in force", "#d97706", in_force, step=True, width=2.2),
-            Line("delivered", "#2563eb", [(s + 0.5, delivered.get(s, 0.0)) for s in range(int(until))]),
+            Line("delivered", "#3b82f6", [(s + 0.5, delivered.get(s, 0.0)) for s in range(int(until))]),
         ),
         strips=(Strips("paused: hosts not reached", "#dc2626", _pauses(session)),),
     )
@@ -52,7 +52,7 @@ def draw(session: Session) -> str:
         title="other sites: from publish to 250",
         unit="milliseconds",
         lines=(
-            Line("99 % within", "#be185d", [(at, window.p99) for at, window in windows]),
+            Line("99 % within", "#db2777", [(at, window.p99) for at, window in windows]),
             Line("half within", "#0d9488", [(at, window.p50) for at, window in windows]),
         ),
     )
@@ -68,8 +68,8 @@ def cause(each: Counted) -> str:
     if each.category == "throttled":
         return "waits its turn"
     if each.category in ("no_answer", "bad_connection"):
-        return "connection failed"
-    return "no sense" if each.category == "protocol" else "other"
+        return "connection cut"
+    return "reply made no sense" if each.category == "protocol" else "other"
 
 
 def _by_second(outcomes: list[Counted]) -> dict[int, float]:

@@ -10,13 +10,14 @@ import msgspec
 
 WIDTH = 960
 LEFT, RIGHT = 66, 22
-GAP = 58
+GAP = 56
 HEAD = 104
 """Above the first panel: the title and two rows of phase names."""
 STYLE = """
 svg { font-family: system-ui, "DejaVu Sans", sans-serif; font-size: 12px; }
 .page { fill: #ffffff; } .ink { fill: #1f2328; } .soft { fill: #57606a; }
 .grid { stroke: #d0d7de; stroke-width: 1; } .axis { stroke: #57606a; stroke-width: 1; }
+.border { stroke: #8c959f; stroke-width: 1; stroke-dasharray: 2 3; }
 .shade { fill: #57606a; opacity: 0.10; } .title { font-size: 15px; font-weight: 600; }
 @media (prefers-color-scheme: dark) {
 .page { fill: #0d1117; } .ink { fill: #e6edf3; } .soft { fill: #9aa4af; }
@@ -113,6 +114,8 @@ class _Timeline:
             if phase.shaded:
                 left, right = self._x(phase.begins), self._x(phase.ends)
                 self._rect(left, top, right - left, panel.height, 'class="shade"')
+        for phase in phases[1:]:
+            self._rule(self._x(phase.begins), top, self._x(phase.begins), bottom, "border")
         for count in range(round(highest / step) + 1):
             y = bottom - panel.height * count * step / highest
             self._rule(LEFT, y, WIDTH - RIGHT, y, "grid" if count else "axis")
