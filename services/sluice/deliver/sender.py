@@ -83,7 +83,9 @@ class Sender:
         flow.arrived.clear()
         flow.idle += 1
         try:
-            await asyncio.wait_for(flow.arrived.wait(), self._lane.site.idle)
+            # wait_for would swallow a cancellation that meets the arrival of a mail (CPython issue 86296).
+            async with asyncio.timeout(self._lane.site.idle):
+                await flow.arrived.wait()
         except TimeoutError:
             return bool(len(flow))
         finally:
