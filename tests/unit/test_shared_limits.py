@@ -7,6 +7,7 @@ import heapq
 from collections import defaultdict
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.deliver import Worker
 
@@ -296,8 +297,6 @@ def test_a_meter_gives_no_burst_for_a_share_that_moves() -> None:
 
 def test_a_rate_that_is_none_is_refused_with_the_tenant() -> None:
     """Where it is written, not when a mail comes."""
-    import msgspec  # noqa: PLC0415
-
     for wrong in ("fast", "0/s", "10", "10/s,burst=0"):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert({"tenant_id": "a", "domains": [], "rate": wrong}, Tenant)
