@@ -1,0 +1,110 @@
+"""A tenant's limit is one limit over all sites and workers, and other tenants' mail does not wait for it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.support.counting_sink import CountingSink
+from tests.support.stack import PARTS, Stack, wait_for
+
+from sluice.client import new_message_id
+from sluice.domain.events import Mailbox
+from sluice.domain.reference import Tenant
+from sluice.domain.site import lane_partition
+from sluice.local.options import Options
+from sluice.local.seed import example_reference
+from sluice.local.stack import plan
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+RATE, BURST = 40, 4
+SITES = [f"limited{number}.example" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[CountingSink]:
+    """Where everything goes."""
+    made = CountingSink()
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory, sink: CountingSink) -> Iterator[Stack]:
+    """A stack with two deliver workers, of which only the first runs; tenant acme has a limit."""
+    folder = Path(tmp_path_factory.mktemp("shared"))
+    options = Options(
+        data=folder / "data",
+        counts={"deliver": 2},
+        smtp=f"127.0.0.1:{sink.port}",
+        first_port=20_000 + random.randrange(11_000),
+    )
+    reference = [
+        msgspec.structs.replace(entry, rate=f"{RATE}/s,burst={BURST}")
+        if isinstance(entry, Tenant) and entry.tenant_id == "acme"
+        else entry
+        for entry in example_reference()
+    ]
+    free = Tenant(tenant_id="free", domains=["free.example"], from_=Mailbox("a@free.example"))
+    made = Stack(plan(options, [*reference, free]))
+    try:
+        made.start(*(name for name in made.names if name in PARTS))
+        made.start("compose-1", "wheel-1", "record-1", "deliver-1")
+        yield made
+    finally:
+        made.close()
+
+
+def publish(workers: Stack, tenant: str, count: int) -> list[str]:
+    """Mails of a tenant, to sites at home in several partitions."""
+    ids = [new_message_id() for _ in range(count)]
+    prefix = "u" if tenant == "acme" else "free"
+    events = (
+        {
+            "message_id": each,
+            "tenant_id": tenant,
+            "to": [
+                {"email": f"{prefix}{number}@{SITES[number % len(SITES)] if tenant == 'acme' else 'other.example'}"}
+            ],
+            "subject": "A story",
+            "text": "Once upon a time.\n",
+        }
+        for number, each in enumerate(ids)
+    )
+    assert workers.client.send_many(events).published == count
+    return ids
+
+
+def busiest_second(sink: CountingSink) -> int:
+    """The most mails to all the limited sites together in any second."""
+    times = sorted(at for at, to in sink.mails if to in SITES)
+    most = start = 0
+    for end, at in enumerate(times):
+        while at - times[start] >= 1.0:
+            start += 1
+        most = max(most, end - start + 1)
+    return most
+
+
+def test_a_tenants_limit_holds_through_a_join_and_a_death(workers: Stack, sink: CountingSink) -> None:
+    """Counted where the mail arrives."""
+    assert len({lane_partition(f"{site}#0", 4) for site in SITES}) > 1
+    ids = publish(workers, "acme", 1600)
+    wait_for(lambda: sum(sink.arrived()[site] for site in SITES), lambda count: count > 100, 60, "the first mails")
+    others = publish(workers, "free", 100)
+    wait_for(lambda: sink.arrived()["other.example"], lambda count: count == len(others), 15, "the other tenant's")
+    assert sum(sink.arrived()[site] for site in SITES) < len(ids)
+    workers.start("deliver-2")
+    time.sleep(8)
+    workers.kill("deliver-1")
+    wait_for(lambda: workers.equation(ids).delivered, lambda count: count == len(ids), 150, "all mails")
+    assert busiest_second(sink) <= 1.1 * RATE + BURST + 2
+    owners = workers.query(
+        "SELECT DISTINCT node FROM {db}.outcomes WHERE event_type = 'delivered' AND tenant_id = 'acme'"
+    )
+    assert len(owners) == 2, "the limit was never shared: nothing was shown"
