@@ -49,9 +49,14 @@ class Allowance:
         """The rate in force; ``service`` is what a mail takes, in seconds. None is unlimited."""
         if self._penalty is not None and now >= self._penalised_until:
             self._penalty = None
-        share = self._pressure.share_at(now, self._give) * self._factor
-        rate = self.share.rate
-        return rate if share >= 1.0 else eased(base_rate(rate, self.share.connections, service), share)
+        return self._rate_at(now, service)
+
+    def _rate_at(self, at: float, service: float) -> Rate | None:
+        """The rate in force at ``at``, should nothing happen until then."""
+        share = self._pressure.share_at(at, self._give) * self._factor
+        allowed = self._plain if at >= self._penalised_until else self.share
+        rate = allowed.rate
+        return rate if share >= 1.0 else eased(base_rate(rate, allowed.connections, service), share)
 
     def paused(self, now: float) -> tuple[float, str]:
         """Until when nothing may be sent, and why; in the past when it may."""
@@ -68,7 +73,12 @@ class Allowance:
         self._refresh(now, service)
         if self._gcra is None:
             return now
-        self._booked[rank], slot = self._gcra.reserve(max(self._booked[rank], self._sent), now)
+        ahead = max(self._booked[rank], self._sent)
+        # A lane that gave way recovers: a long backlog must not be booked at the rate of its worst moment.
+        gcra = _gcra(self._rate_at(max(ahead, now), service))
+        if gcra is None:
+            return max(ahead, now)
+        self._booked[rank], slot = gcra.reserve(ahead, now)
         return slot
 
     def turn(self, now: float, service: float) -> float:

@@ -1,0 +1,39 @@
+"""What a lane may do: slots are booked at the rate that is expected when they come."""
+
+from __future__ import annotations
+
+from sluice.deliver.allowance import Allowance
+from sluice.domain.adaptive import Give
+from sluice.domain.shaping import Rate
+from sluice.domain.site import Penalty, Site
+
+SITE = Site(name="site.example", rate=Rate(10, 1.0, 1))
+NOW = 1_000_000.0
+SERVICE = 0.05
+
+
+def last_slot(allowance: Allowance, mails: int) -> float:
+    """Seconds until the last of a backlog may go."""
+    slot = NOW
+    for _ in range(mails):
+        slot = allowance.book(NOW, SERVICE, 2)
+    return slot - NOW
+
+
+def test_a_long_backlog_is_not_booked_at_the_rate_of_a_penalty_that_will_have_ended() -> None:
+    """One mail a minute for 90 minutes; mails booked at that rate for days would expire in the wheel."""
+    allowance = Allowance(SITE, 0, NOW)
+    allowance.penalise(Penalty(Rate(1, 60.0, 1), 1, 5400.0), NOW)
+    assert 5000 < last_slot(allowance, 1000) < 5400 + 100
+
+
+def test_a_backlog_is_booked_along_the_recovery_of_a_lane_that_gave_way() -> None:
+    """Half the rate now, all of it after 450 seconds: 9,000 mails take 1,010 seconds or so, not 1,800."""
+    allowance = Allowance(SITE, 0, NOW, Give(recover=900.0))
+    allowance.asked_for_less(NOW)
+    assert 900 < last_slot(allowance, 9000) < 1100
+
+
+def test_a_backlog_at_the_full_rate_is_booked_evenly() -> None:
+    """The ordinary case."""
+    assert abs(last_slot(Allowance(SITE, 0, NOW), 1000) - 100.0) < 1.0
