@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
@@ -24,12 +23,13 @@ from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
 from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND
 from sluice.domain.window import Range
-from sluice.ports.bus import Bus, Record, when_stored
+from sluice.ports.bus import Bus, Record
 from sluice.ports.clock import Clock
 from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, ready_record, wheel_record
 from sluice.ports.seen import SeenLog
 from sluice.ports.signer import SigningKeyMissing
+from sluice.ports.unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
 PRIORITY_OF: dict[str, Priority] = {topic: priority for priority, topic in SEND.items()}
@@ -60,13 +60,11 @@ class ComposeHandler:
         self._seen_log = seen_log
         self._bus = bus
         self._clock = clock
-        self._fatal = fatal
+        self._unsettled = Unsettled(fatal)
         self._queues: tuple[deque[tuple[Taken, Done]], ...] = tuple(deque() for _ in PRIORITIES)
         self._turns = _CHOOSER.start()
         self._arrived = asyncio.Event()
         self._seen: dict[int, SeenKeys] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._open = 0
 
     async def assigned(self, partition: int) -> dict[str, list[Range]]:
         """Load the idempotency keys that the partition guards."""
@@ -87,8 +85,7 @@ class ComposeHandler:
             kept = [pair for pair in queue if pair[0].partition not in partitions]
             queue.clear()
             queue.extend(kept)
-        while self._tasks or self._open:  # noqa: ASYNC110  once per rebalance; an event would cost every mail
-            await asyncio.sleep(0.01)
+        await self._unsettled.settled()
         for partition in partitions:
             self._seen.pop(partition, None)
 
@@ -140,7 +137,7 @@ class ComposeHandler:
             return
         unknown = {each.address.domain_ascii for each in admitted.deliveries} - set(self._sites_known(admitted))
         if unknown:
-            self._run(self._compose_after_lookup(unknown, record, admitted, origin, done, kept))
+            self._unsettled.run(self._compose_after_lookup(unknown, record, admitted, origin, done, kept))
         else:
             self._compose(record, admitted, origin, done, kept)
 
@@ -251,23 +248,7 @@ class ComposeHandler:
 
     def _publish(self, done: Done, *records: Record) -> None:
         """Publish records in order, and call ``done`` when all are durable."""
-        self._open += 1
-
-        def finish() -> None:
-            self._open -= 1
-            done()
-
-        when_stored([self._bus.publish(record) for record in records], finish, self._fatal)
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fatal(error)
+        self._unsettled.when_stored([self._bus.publish(record) for record in records], done)
 
 
 def _origin(record: Taken) -> Origin:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,9 +12,10 @@ from sluice.domain.conclusion import Recorder
 from sluice.domain.mail import Progress, SlotOf
 from sluice.domain.outcome import Outcome
 from sluice.domain.reference import Suppression
-from sluice.ports.bus import Bus, Position, Record, when_stored
+from sluice.ports.bus import Bus, Position, Record
 from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, put_off_record, suppression_record
+from sluice.ports.unsettled import Unsettled
 
 
 class Books:
@@ -27,9 +28,7 @@ class Books:
     def __init__(self, bus: Bus, recorder: Recorder, fatal: Callable[[BaseException], None]) -> None:
         self.bus = bus
         self.recorder = recorder
-        self._fatal = fatal
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._open = 0
+        self._unsettled = Unsettled(fatal)
 
     def record(self, outcome: Outcome, partition: int) -> asyncio.Future[Position]:
         """Publish an outcome to the partition of the ledger that keeps it."""
@@ -41,7 +40,7 @@ class Books:
         if more:
             self.run(self._publish_after(stored, more, item.done))
         else:
-            self._finish_when([stored], item.done)
+            self._unsettled.when_stored([stored], item.done)
 
     async def _publish_after(self, first: asyncio.Future[Position], records: tuple[Record, ...], done: Done) -> None:
         await first
@@ -70,11 +69,13 @@ class Books:
 
     def hand_over(self, done: Done, *records: Record) -> None:
         """Publish records that replace one, then call it done."""
-        self._finish_when([self.bus.publish(record) for record in records], done)
+        self._unsettled.when_stored([self.bus.publish(record) for record in records], done)
 
     def bury(self, record: Taken, reason: str, done: Done, outcome: Outcome) -> None:
         """A record that cannot be handled: to the dead letters, with an outcome that says so."""
-        self._finish_when([self.bus.publish(dead_record(record, reason)), self.record(outcome, record.partition)], done)
+        self._unsettled.when_stored(
+            [self.bus.publish(dead_record(record, reason)), self.record(outcome, record.partition)], done
+        )
 
     def suppress(self, item: Item, reason: str, now: float) -> None:
         """Never mail the recipient again for this tenant."""
@@ -87,30 +88,13 @@ class Books:
         )
         self.hand_over(_nothing, suppression_record(suppression))
 
-    def _finish_when(self, stored: Sequence[asyncio.Future[Position]], done: Done) -> None:
-        self._open += 1
-
-        def finish() -> None:
-            self._open -= 1
-            done()
-
-        when_stored(stored, finish, self._fatal)
-
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a piece of work whose failure is fatal."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fatal(error)
+        self._unsettled.run(work)
 
     async def settled(self) -> None:
         """Wait until nothing is being written."""
-        while self._tasks or self._open:  # noqa: ASYNC110  once per rebalance; an event would cost every mail
-            await asyncio.sleep(0.01)
+        await self._unsettled.settled()
 
 
 def _nothing() -> None:
