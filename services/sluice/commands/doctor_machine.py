@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sluice.commands.findings import Finding, doubtful, guarded, ok, wrong
-from sluice.domain.errors import RuleError
 from sluice.domain.routing import MxRoute, RelayRoute, StaticRoute
 from sluice.ports.resolver import LookupFailed
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
+from sluice.runtime.console_rules import mail_hosts
 
 _SCARCE, _FULL = 0.10, 0.02
 _CONNECT_S = 3.0
-_LOOKUP_S = 8.0
 
 
 def look_at_machine(settings: Settings, domain: str) -> Iterator[Finding]:
@@ -64,7 +63,7 @@ def _connects(host: str, port: int) -> Finding:
 def _dns(settings: Settings, domain: str) -> Iterator[Finding]:
     routes = wiring.routes(settings).routes
     fixed = bool(routes) and "*" in routes and not any(isinstance(route, MxRoute) for route in routes.values())
-    answer = asyncio.run(_lookup(settings, domain))
+    answer = mail_hosts(settings, domain)
     servers = settings.dns_servers or "the system's servers"
     if not isinstance(answer, LookupFailed):
         yield ok("DNS", f"{servers} answered for {domain}")
@@ -75,19 +74,6 @@ def _dns(settings: Settings, domain: str) -> Iterator[Finding]:
     else:
         remedy = "set SLUICE_DNS_SERVERS to servers that answer, or look at the network"
         yield wrong("DNS", f"{servers} gave no answer for {domain}: {answer.reason}", remedy)
-
-
-async def _lookup(settings: Settings, domain: str) -> object:
-    resolver = wiring.resolver(settings)
-    try:
-        async with asyncio.timeout(_LOOKUP_S):
-            return await resolver.mx(domain)
-    except TimeoutError:
-        return LookupFailed("timeout")
-    except ValueError as error:
-        raise RuleError(f"SLUICE_DNS_SERVERS: {error}") from error
-    finally:
-        await resolver.close()
 
 
 def _disk(settings: Settings) -> Finding:

@@ -68,6 +68,7 @@ class ComposeService:
         self._tasks.run(self._handler.compose_forever(), "compose")
         await self._intake.start()
         self._tasks.watch(lambda: self._intake.crashed)
+        self._tasks.watch(lambda: self._reference.failure)
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""

@@ -118,7 +118,7 @@ class DeliverService:
         if not await asyncio.to_thread(self._demands.wait_loaded, LOAD_S):
             raise SluiceError(f"{DEMAND} was not read within {LOAD_S:.0f} s")
         self._tasks.run(self._shared.run_forever(), "shared limits")
-        self._tasks.watch(lambda: self._demands.failure)
+        self._tasks.watch(lambda: self._reference.failure or self._demands.failure)
         self._tasks.run(self._handler.sweep_forever(), "sweep")
         await self._intake.start()
         self._tasks.run(self._checkpoints.write_forever(), "checkpoints")

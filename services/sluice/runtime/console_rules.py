@@ -11,7 +11,7 @@ from sluice.domain.rules import Rules
 from sluice.ports.resolver import LookupFailed, MxAnswer
 from sluice.runtime.config import Settings
 
-LOOKUP_S = 10.0
+LOOKUP_S = 8.0
 """Seconds that DNS may take."""
 
 

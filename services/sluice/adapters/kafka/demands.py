@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from sluice.adapters.kafka.reading import BATCH, ends, reader
+from sluice.adapters.kafka.loading import LoadingThread
+from sluice.adapters.kafka.reading import BATCH, ends
 from sluice.domain.errors import Undecodable
 from sluice.domain.sharing import Report, decode_report, encode_report
 from sluice.domain.topics import DEMAND
@@ -23,42 +23,13 @@ LOOKED_BACK_S = 60.0
 """Seconds that are read at start: what any worker said long enough ago has ended by now."""
 
 
-class KafkaDemands:
+class KafkaDemands(LoadingThread):
     """Implements :class:`sluice.ports.demands.Demands`, with a thread that reads. ``start`` before use."""
 
     def __init__(self, options: Mapping[str, Any], bus: Bus) -> None:
-        self._options = options
+        super().__init__(options, "demands")
         self._bus = bus
         self._heard: deque[tuple[Report, float]] = deque()
-        self._stopping = threading.Event()
-        self._loaded = threading.Event()
-        self._failure: KafkaException | None = None
-        self._thread = threading.Thread(target=self._follow, name="demands", daemon=True)
-
-    def start(self) -> None:
-        """Begin to read."""
-        self._thread.start()
-
-    def wait_loaded(self, timeout_s: float) -> bool:
-        """Block until what was there at the start is read; False when that took longer. Raises what forbade it."""
-        deadline = time.monotonic() + timeout_s
-        while not self._loaded.wait(0.1):
-            if self._failure is not None:
-                raise self._failure
-            if time.monotonic() > deadline:
-                return False
-        return True
-
-    @property
-    def failure(self) -> BaseException | None:
-        """What ended the reading, if something did."""
-        return self._failure
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def say(self, report: Report) -> None:
         """See :class:`sluice.ports.demands.Demands`."""
@@ -68,29 +39,22 @@ class KafkaDemands:
         """See :class:`sluice.ports.demands.Demands`."""
         return [self._heard.popleft() for _ in range(len(self._heard))]
 
-    def _follow(self) -> None:
-        consumer = reader(self._options)
-        try:
-            _, high = ends(consumer, DEMAND, 0)
-            since = TopicPartition(DEMAND, 0, int((time.time() - LOOKED_BACK_S) * 1000))
-            first = consumer.offsets_for_times([since], timeout=20)[0].offset
-            place = TopicPartition(DEMAND, 0, first if first >= 0 else high)
-            consumer.assign([place])
-            while not self._stopping.is_set():
-                if not self._loaded.is_set() and consumer.position([place])[0].offset >= high:
-                    self._loaded.set()
-                if first < 0 or first >= high:
-                    self._loaded.set()
-                for message in consumer.consume(1 if self._loaded.is_set() else BATCH, timeout=0.2):
-                    if (error := message.error()) is not None:
-                        log.warning("demands.unreadable", error=error.str())
-                        continue
-                    self._take(message.value() or b"", message.timestamp()[1] / 1000)
-        except KafkaException as error:
-            log.exception("demands.failed")
-            self._failure = error
-        finally:
-            consumer.close()
+    def _follow(self, consumer: Consumer) -> None:
+        _, high = ends(consumer, DEMAND, 0)
+        since = TopicPartition(DEMAND, 0, int((time.time() - LOOKED_BACK_S) * 1000))
+        first = consumer.offsets_for_times([since], timeout=20)[0].offset
+        place = TopicPartition(DEMAND, 0, first if first >= 0 else high)
+        consumer.assign([place])
+        while not self._stopping.is_set():
+            if not self._loaded.is_set() and consumer.position([place])[0].offset >= high:
+                self._loaded.set()
+            if first < 0 or first >= high:
+                self._loaded.set()
+            for message in consumer.consume(1 if self._loaded.is_set() else BATCH, timeout=0.2):
+                if (error := message.error()) is not None:
+                    log.warning("demands.unreadable", error=error.str())
+                    continue
+                self._take(message.value() or b"", message.timestamp()[1] / 1000)
 
     def _take(self, value: bytes, at: float) -> None:
         try:

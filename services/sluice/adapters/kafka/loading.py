@@ -1,0 +1,72 @@
+"""A thread that reads what a topic holds, says when that is in, and goes on following it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaException
+
+from sluice.adapters.kafka.reading import reader
+
+log = structlog.get_logger(__name__)
+
+
+class LoadingThread(ABC):
+    """Runs :meth:`_follow` on a thread of its own, with a consumer, until stopped or until Kafka ends it."""
+
+    def __init__(self, options: Mapping[str, Any], name: str) -> None:
+        self._options = options
+        self._name = name
+        self._stopping = threading.Event()
+        self._loaded = threading.Event()
+        self._failure: KafkaException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to read; :meth:`wait_loaded` tells when what was there at the start is in."""
+        self._thread.start()
+
+    def wait_loaded(self, timeout_s: float) -> bool:
+        """Block until loaded; False when that took longer. Raises what made reading impossible."""
+        deadline = time.monotonic() + timeout_s
+        while not self._loaded.wait(0.1):
+            if self._failure is not None:
+                raise self._failure
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+    @property
+    def loaded(self) -> bool:
+        """Whether everything that was there at the start has been taken in."""
+        return self._loaded.is_set()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the reading, if something did."""
+        return self._failure
+
+    def stop(self) -> None:
+        """Stop reading; harmless when it never began."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def _run(self) -> None:
+        consumer = reader(self._options)
+        try:
+            self._follow(consumer)
+        except KafkaException as error:
+            log.exception("reading.failed", thread=self._name)
+            self._failure = error
+        finally:
+            consumer.close()
+
+    @abstractmethod
+    def _follow(self, consumer: Consumer) -> None:
+        """Read until ``_stopping`` is set; set ``_loaded`` when what was there is in. May raise KafkaException."""
