@@ -34,6 +34,23 @@ def test_a_backlog_is_booked_along_the_recovery_of_a_lane_that_gave_way() -> Non
     assert 900 < last_slot(allowance, 9000) < 1100
 
 
+def test_slots_after_the_end_of_a_triggers_cut_come_at_the_full_rate() -> None:
+    """A tenth of 10 a second for ten minutes: 600 mails until then, the other 600 in one minute, not in ten."""
+    allowance = Allowance(SITE, 0, NOW)
+    allowance.limit(((0.1, NOW + 600.0),), None)
+    assert 655 < last_slot(allowance, 1200) < 665
+
+
+def test_cuts_hold_together_and_end_one_after_the_other() -> None:
+    """Half of a fifth for 100 seconds (100 mails), a fifth for 100 more (200 mails), then all."""
+    allowance = Allowance(SITE, 0, NOW)
+    allowance.limit(((0.5, NOW + 100.0), (0.2, NOW + 200.0)), None)
+    assert 203 < last_slot(allowance, 350) < 207
+    assert allowance.rate(NOW, SERVICE) == Rate(1.0, 1.0, 1)
+    assert allowance.rate(NOW + 150.0, SERVICE) == Rate(2.0, 1.0, 1)
+    assert allowance.rate(NOW + 200.0, SERVICE) == SITE.rate
+
+
 def test_a_backlog_at_the_full_rate_is_booked_evenly() -> None:
     """The ordinary case."""
     assert abs(last_slot(Allowance(SITE, 0, NOW), 1000) - 100.0) < 1.0

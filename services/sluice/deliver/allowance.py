@@ -23,7 +23,7 @@ class Allowance:
         self._penalty: Penalty | None = None
         self._penalised_until = 0.0
         self._pressure = Pressure()
-        self._factor = 1.0
+        self._cuts: tuple[tuple[float, float], ...] = ()
         self._most: int | None = None
         self._failed_connects = 0
         self._paused_until = 0.0
@@ -53,7 +53,10 @@ class Allowance:
 
     def _rate_at(self, at: float, service: float) -> Rate | None:
         """The rate in force at ``at``, should nothing happen until then."""
-        share = self._pressure.share_at(at, self._give) * self._factor
+        share = self._pressure.share_at(at, self._give)
+        for factor, until in self._cuts:
+            if at < until:
+                share *= factor
         allowed = self._plain if at >= self._penalised_until else self.share
         rate = allowed.rate
         return rate if share >= 1.0 else eased(base_rate(rate, allowed.connections, service), share)
@@ -126,9 +129,9 @@ class Allowance:
         """The site asked for less."""
         self._pressure = self._pressure.asked_for_less(now, self._give)
 
-    def limit(self, factor: float, connections: int | None) -> None:
-        """A rule's word: this share of the rate, and at most so many connections; 1.0 and None take it back."""
-        self._factor, self._most = factor, connections
+    def limit(self, cuts: tuple[tuple[float, float], ...], connections: int | None) -> None:
+        """Triggers' word: factors of the rate, each until a time, and at most so many connections, None for all."""
+        self._cuts, self._most = cuts, connections
 
     def penalise(self, penalty: Penalty, now: float) -> None:
         """The site blames our reputation: use the penalty's allowance while it lasts."""

@@ -156,7 +156,7 @@ class Lane:
         if not self._triggered.active:
             return
         self._effects = triggers.effects(self._triggered, now)
-        self.allowance.limit(self._effects.rate_factor, self._effects.connections)
+        self.allowance.limit(self._effects.cuts, self._effects.connections)
         if self._effects.lane_suspended_until is not None:
             self.allowance.pause(self._effects.lane_suspended_until, "a trigger's rule")
 

@@ -6,6 +6,7 @@ asks :meth:`Triggers.update` after every attempt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -64,14 +65,22 @@ class Fired(msgspec.Struct, frozen=True):
 
 
 class Effects(msgspec.Struct, frozen=True):
-    """All that holds at a time, put together: times are None when nothing is suspended."""
+    """All that holds at a time, put together: times are None when nothing is suspended.
+
+    ``cuts`` are factors of the lane's rate, each with the time at which it ends.
+    """
 
     lane_suspended_until: float | None = None
-    rate_factor: float = 1.0
+    cuts: tuple[tuple[float, float], ...] = ()
     connections: int | None = None
     egress_switched_until: float | None = None
     tenants: Mapping[str, float] = {}
     campaigns: Mapping[str, float] = {}
+
+    @property
+    def rate_factor(self) -> float:
+        """The part of the lane's rate that all cuts together leave."""
+        return math.prod(factor for factor, _ in self.cuts)
 
 
 Subject = tuple[str, str]
@@ -127,7 +136,7 @@ class Triggers:
         """What holds at time ``now``: factors multiply, the lowest connections and the latest ends win."""
         lane: float | None = None
         egress: float | None = None
-        factor = 1.0
+        cuts: list[tuple[float, float]] = []
         connections: int | None = None
         tenants: dict[str, float] = {}
         campaigns: dict[str, float] = {}
@@ -141,7 +150,7 @@ class Triggers:
                 case "switch_egress":
                     egress = max(fired.until, egress or fired.until)
                 case "lower_rate":
-                    factor *= trigger.factor or 1.0
+                    cuts.append((trigger.factor or 1.0, fired.until))
                 case "lower_connections":
                     allowed = trigger.connections or 1
                     connections = allowed if connections is None else min(connections, allowed)
@@ -149,7 +158,7 @@ class Triggers:
                     tenants[fired.subject] = max(fired.until, tenants.get(fired.subject, fired.until))
                 case "suspend_campaign":
                     campaigns[fired.subject] = max(fired.until, campaigns.get(fired.subject, fired.until))
-        return Effects(lane, factor, connections, egress, tenants, campaigns)
+        return Effects(lane, tuple(cuts), connections, egress, tenants, campaigns)
 
 
 def check_trigger(trigger: Trigger) -> None:
