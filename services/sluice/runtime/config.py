@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://", description="ClickHouse over HTTP")
     clickhouse_user: str = Field("default", description="ClickHouse user")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="ClickHouse password")
+    clickhouse_ssl_cafile: Path | None = Field(None, description="CA certificates that sign ClickHouse's one")
     clickhouse_database: str = Field("sluice", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="ClickHouse database")
 
     rules_dir: Path | None = Field(None, description="Folder whose *.toml replace the built-in rules")
@@ -107,7 +108,7 @@ class Settings(BaseSettings):
                 raise ValueError(str(error)) from error
         return text or None
 
-    @field_validator("dkim_keys_dir", "rules_dir", "kafka_ssl_cafile")
+    @field_validator("dkim_keys_dir", "rules_dir", "kafka_ssl_cafile", "clickhouse_ssl_cafile")
     @classmethod
     def _exists(cls, path: Path | None) -> Path | None:
         if path is not None and not path.exists():

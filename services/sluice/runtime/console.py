@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 import structlog
 
@@ -193,14 +192,15 @@ def clickhouse(settings: Settings) -> Iterator[ClickHouse]:
     """ClickHouse, connected when first asked; closed at the end."""
     from sluice.adapters.clickhouse.client import ClickHouse, Target
 
-    parts = urlsplit(settings.clickhouse_url)
-    url = settings.clickhouse_url
-    if not parts.username:
-        user = (
-            f"{quote(settings.clickhouse_user, safe='')}:{quote(options.reveal(settings.clickhouse_password), safe='')}"
+    store = ClickHouse(
+        Target(
+            settings.clickhouse_url,
+            settings.clickhouse_database,
+            settings.clickhouse_user,
+            options.reveal(settings.clickhouse_password),
+            cafile=str(settings.clickhouse_ssl_cafile) if settings.clickhouse_ssl_cafile else None,
         )
-        url = parts._replace(netloc=f"{user}@{parts.netloc}").geturl()
-    store = ClickHouse(Target(url, settings.clickhouse_database))
+    )
     try:
         yield store
     finally:

@@ -90,6 +90,7 @@ def clickhouse(settings: Settings) -> ClickHouse:
             settings.clickhouse_database,
             settings.clickhouse_user,
             settings.clickhouse_password.get_secret_value(),
+            cafile=str(settings.clickhouse_ssl_cafile) if settings.clickhouse_ssl_cafile else None,
         )
     )
 

@@ -45,6 +45,8 @@ class Target(msgspec.Struct, frozen=True):
     """Seconds."""
     timeout: int = 60
     """Seconds that one statement may take."""
+    cafile: str | None = None
+    """CA certificates for https; None for the system's."""
     compress: bool = False
     """Compress requests and responses; worth it when ClickHouse is not on this machine."""
 
@@ -136,6 +138,7 @@ class ClickHouse:
             password=self.target.password,
             connect_timeout=self.target.connect_timeout,
             send_receive_timeout=self.target.timeout,
+            ca_cert=self.target.cafile,
             compress=self.target.compress,
             tz_mode="aware",
             query_limit=0,
