@@ -134,7 +134,7 @@ async def test_only_the_finished_prefix_is_committed_and_the_straggler_comes_aga
     await until(lambda: len(first.taken) == 101)
     first.finish(lambda record: record.offset != 3)
     await until(lambda: committed(group.bootstrap, group.name, topic) == 3)
-    assert member.finished_beyond(0) == {topic: [(4, 100)]}
+    await until(lambda: member.finished_beyond(0) == {topic: [(4, 100)]})
     await group.leave(member)
     assert committed(group.bootstrap, group.name, topic) == 3
     second = Notes({topic: [(4, 100)]})
@@ -206,6 +206,31 @@ async def test_topics_with_equal_partition_counts_are_assigned_together(group: G
         assert {(record.topic, record.partition) for record, _ in handler.taken[-3 * len(numbers) :]} == {
             (topic, number) for topic in topics for number in numbers
         }
+
+
+async def test_records_that_arrive_with_a_rebalance_are_not_lost(group: Group) -> None:
+    """A fetch from before the rebalance may still be waiting for them, and nobody for the fetch."""
+    (topic,) = make_topics(group.bootstrap, partitions=2)
+    steady, count = Notes(), 0
+    member = await group.join((topic,), steady)
+    for _ in range(4):
+        coming = Notes()
+        other = await group.join((topic,), coming)
+        for member_now in (member, other):
+            await until(lambda each=member_now: len(each.partitions) == 1)
+        for _ in range(5):
+            for partition in range(2):
+                fill(group.bootstrap, topic, 1, partition)
+            await asyncio.sleep(0.1)
+        count += 10
+        await until(lambda notes=coming, wanted=count: len(steady.taken) + len(notes.taken) >= wanted, 15)
+        await group.leave(other)
+        await until(lambda: member.partitions == {0, 1})
+        for partition in range(2):
+            fill(group.bootstrap, topic, 1, partition)
+        count += 2
+        await until(lambda wanted=count: len(set(steady.offsets(topic))) == wanted // 2, 15)
+        steady.taken.clear()
 
 
 async def test_headers_and_time_of_a_record_arrive(group: Group) -> None:

@@ -1,13 +1,31 @@
-"""Faust's consumer, with an eye for urgency, and without the two tasks that it makes for every record."""
+"""Faust's consumer, with an eye for urgency, without the two tasks that it makes for every record, and without holes.
+
+Faust forgets records at a rebalance in two ways, and goes on behind them:
+
+- A fetch that began before the rebalance ends after it, with records of the new assignment. Faust throws them away and
+  seeks to the commit; aiokafka's ``seek_to_committed`` stays where it is when nothing was committed yet.
+- Stopping the fetcher abandons a fetch that waits, and it takes up to a second's records with it.
+
+So here a fetch is never abandoned, what comes out of one that a rebalance overtook is read again, and a partition
+without a commit is read from its beginning.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 import faust
-from faust.transport.drivers.aiokafka import Consumer
+import structlog
+from faust.transport.drivers.aiokafka import Consumer, ensure_aiokafka_TP
 from faust.types import TP
+from faust.types.tuples import Message
+
+log = structlog.get_logger(__name__)
+LONGEST_FETCH_S = 0.5
+"""Seconds that a fetch waits for records: as long may one from before a rebalance hold up the first one after it."""
+SEEK_AGAIN_S = 0.5
 
 
 class DirectConsumer(Consumer):
@@ -23,17 +41,81 @@ class DirectConsumer(Consumer):
 
     urgency: tuple[str, ...] = ()
     """Topics, the most urgent first."""
+    _fetch: asyncio.Task[Mapping[TP, Any]] | None = None
+    """The fetch under way, also when nobody waits for it any more."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  Faust's own
+        """Records as they come; none that a rebalance overtook, which are read again by whoever has them now."""
+        overtaken = self._fetch is not None
+        await self._flow()
+        generation = self.app.consumer_generation_id
+
+        def still_ours() -> bool:
+            return self.flow_active and self.app.consumer_generation_id == generation
+
+        records, _ = await self._wait_next_records(timeout)
+        if self.should_stop or not records:
+            return
+        if overtaken or not still_ours():
+            await self._read_again()
+            return
+        for tp, record in self.scheduler.iterate(records):
+            if not still_ours():
+                return
+            yield tp, self._to_message(tp, record)
+
+    async def _read_again(self) -> None:
+        """Go back to the commits once the flow stands on an assignment: nothing of it was handed over yet."""
+        while not self.should_stop:
+            await self._flow()
+            generation = self.app.consumer_generation_id
+            try:
+                await self.perform_seek()
+            except Exception as error:  # whatever it was, going on would leave a hole
+                log.warning("consumer.seek_failed", error=str(error))
+                await self.sleep(SEEK_AGAIN_S)
+            else:
+                if self.flow_active and generation == self.app.consumer_generation_id:
+                    return
+
+    async def _flow(self) -> None:
+        """Wait until no rebalance is under way, or the service stops."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow.wait())
+
+    async def perform_seek(self) -> None:
+        """Go to what is committed, or to the beginning where nothing is."""
+        await super().perform_seek()
+        fresh = [tp for tp in self.assignment() if not self._read_offset.get(tp)]
+        if fresh:
+            await self._thread.seek_to_beginning(*map(ensure_aiokafka_TP, fresh))
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  Faust's own
-        """Records by partition: at most one poll's number of each topic, urgent topics first."""
-        if not active_partitions:
-            return await super()._getmany(active_partitions, timeout)
+        """Records by partition; the fetch goes on when its caller is cancelled, and the next caller gets its result."""
+        if self._fetch is None:
+            partitions = None if active_partitions is None else set(active_partitions)
+            self._fetch = asyncio.create_task(self._urgent_first(partitions, min(timeout, LONGEST_FETCH_S)))
+        fetch = self._fetch
+        try:
+            return await asyncio.shield(fetch)
+        finally:
+            if fetch.done():
+                self._fetch = None
+
+    async def _urgent_first(self, partitions: set[TP] | None, patience: float) -> Mapping[TP, Any]:
+        """At most one poll's number of each topic, urgent topics first."""
         found: dict[TP, Any] = {}
-        for topic in self.urgency:
-            wanted = {tp for tp in active_partitions if tp.topic == topic}
+        for topic in self.urgency if partitions else ():
+            wanted = {tp for tp in partitions or () if tp.topic == topic}
             if wanted:
                 found.update(await super()._getmany(wanted, 0))
-        return found or await super()._getmany(active_partitions, timeout)
+        return found or await super()._getmany(partitions, patience)
+
+    async def on_stop(self) -> None:
+        """Nobody will ask for what a fetch brings now."""
+        if self._fetch is not None:
+            self._fetch.cancel()
+        await super().on_stop()
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109  mode's signature
         """As :meth:`mode.Service.wait_first`; directly for the pair that the drainer passes for each record."""
