@@ -24,6 +24,7 @@ from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Recorder
 from sluice.domain.mail import Envelope, Mail, Progress, ready_headers
 from sluice.domain.outcome import Outcome, decode_outcome
+from sluice.domain.priorities import Priorities
 from sluice.domain.routing import RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.sharing import Shares
@@ -52,6 +53,8 @@ class Worker:
         limits: LimitBook | None = None,
         demands: MemoryDemands | None = None,
         name: str = "test",
+        budget: int = 100,
+        priorities: Priorities = Priorities(),  # noqa: B008  frozen
     ) -> None:
         self.bus = bus or MemoryBus(TOPICS)
         self.clock = clock or MemoryClock()
@@ -72,7 +75,14 @@ class Worker:
             patience=patience,
         )
         self.senders = Senders(
-            self.mailer, paths, attempts, self.clock, budget=100, patience=patience, gate=self.shared
+            self.mailer,
+            paths,
+            attempts,
+            self.clock,
+            budget=budget,
+            patience=patience,
+            gate=self.shared,
+            priorities=priorities,
         )
         self.handler = DeliverHandler(
             books=books,

@@ -15,6 +15,7 @@ from sluice.deliver.senders import Senders
 from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
 from sluice.domain.errors import SluiceError
+from sluice.domain.priorities import Priorities
 from sluice.domain.shaping import Rate
 from sluice.domain.sharing import Shares
 from sluice.domain.topics import DEMAND, OUTCOME, READY, SITES, TENANTS
@@ -70,6 +71,7 @@ class DeliverService:
             budget=settings.connections,
             patience=settings.patience_s,
             gate=self._shared,
+            priorities=Priorities.parse(settings.priority_weights, settings.priority_reserve),
         )
         self._handler = DeliverHandler(
             books=books,

@@ -193,7 +193,9 @@ class DeliverHandler:
         if lane is None:
             site, number = lane_number(name)
             now = self._clock.now()
-            lane = self.lanes[name] = Lane(name, self._rules.sites.named(site), number, now)
+            lane = self.lanes[name] = Lane(
+                name, self._rules.sites.named(site), number, self._clock, self._senders.priorities
+            )
             learnt = self._learnt.pop(name, None)
             if learnt is not None:
                 lane.allowance.restore(learnt, self._rules.sites.penalty, now)

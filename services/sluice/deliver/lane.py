@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
-from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
 from sluice.deliver.allowance import Allowance
+from sluice.deliver.flow import RANK, Flow
 from sluice.deliver.item import Item
-from sluice.domain.events import PRIORITIES
+from sluice.deliver.paths import Path
+from sluice.deliver.slots import Slots
 from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Mail
-from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
+from sluice.domain.priorities import Priorities
+from sluice.domain.shaping import WeightedChooser
 from sluice.domain.site import Site
 from sluice.domain.triggers import Effects, Fired, Seen, Triggers, TriggerState
+from sluice.ports.clock import Clock
 
-_CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
-_RANK = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 SITE_RATE = "the site's rate"
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
@@ -36,68 +35,35 @@ class Wait(msgspec.Struct, frozen=True):
     what: str = SITE_RATE
 
 
-class Flow:
-    """Mails of one lane that the same hosts take, by priority."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.queues: tuple[deque[Item], ...] = tuple(deque() for _ in PRIORITIES)
-        self.idle = 0
-        """Sender agents that hold an open connection and wait for mail."""
-        self.arrived = asyncio.Event()
-        self._turns = _CHOOSER.start()
-
-    def __len__(self) -> int:
-        return sum(map(len, self.queues))
-
-    def push(self, item: Item) -> None:
-        """Queue a mail behind those of its priority."""
-        self.queues[_RANK[item.mail.envelope.priority]].append(item)
-        self.arrived.set()
-
-    def pop(self) -> Item | None:
-        """The mail whose turn it is, None when there is none."""
-        self._turns, rank = _CHOOSER.choose(self._turns, [bool(queue) for queue in self.queues])
-        return None if rank is None else self.queues[rank].popleft()
-
-    def unpop(self, item: Item) -> None:
-        """Put a mail back where it was taken from."""
-        self.queues[_RANK[item.mail.envelope.priority]].appendleft(item)
-
-    def drop(self, items: set[Item]) -> None:
-        """Forget mails without a trace: their records are handed back."""
-        for queue in self.queues:
-            kept = [item for item in queue if item not in items]
-            queue.clear()
-            queue.extend(kept)
-
-    def overdue(self, before: float) -> Iterator[Item]:
-        """Take out mails that have waited here since ``before`` or longer."""
-        for queue in self.queues:
-            while queue and queue[0].taken_at < before:
-                yield queue.popleft()
-
-
 class Lane:
     """What this worker has to do at one site through one lane. Times are seconds since the epoch."""
 
-    def __init__(self, name: str, site: Site, number: int, now: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        number: int,
+        clock: Clock,
+        priorities: Priorities = Priorities(),  # noqa: B008  frozen
+    ) -> None:
         self.name = name
         self.site = site
-        self.allowance = Allowance(site, number, now)
+        self.allowance = Allowance(site, number, clock.now())
         self.flows: dict[str, Flow] = {}
-        self.senders = 0
+        self._chooser = WeightedChooser(priorities.weights)
+        self.slots = Slots(lambda: self.allowance.connections(clock.now()), priorities, self._chooser)
         self.service = 0.05
         """Seconds that a mail keeps a connection busy, averaged."""
         self._running: dict[Item, float] = {}
         self._triggered = TriggerState()
         self._effects = Effects()
 
-    def flow(self, key: str) -> Flow:
-        """The flow towards the hosts that ``key`` names."""
-        found = self.flows.get(key)
+    def flow(self, path: Path, *more: Slots) -> Flow:
+        """The flow that takes ``path``; its connections count in the lane's slots and in ``more``."""
+        found = self.flows.get(path.key)
         if found is None:
-            found = self.flows[key] = Flow(key)
+            found = self.flows[path.key] = Flow(self, path, (self.slots, *more), self._chooser)
+        found.path = path
         return found
 
     @property
@@ -110,7 +76,7 @@ class Lane:
         until = max(self.allowance.paused(now)[0], self._suspended(mail))
         if until - now > patience:
             return Wait(min(until, now + LONGEST_PAUSE), "connection")
-        rank = _RANK[mail.envelope.priority]
+        rank = RANK[mail.envelope.priority]
         guess = self._busy_for(now, rank)
         if guess > patience:
             return Wait(now + min(guess, LONGEST_GUESS), "connection")
@@ -122,7 +88,7 @@ class Lane:
         A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
         """
         if mail.progress.slot is None or mail.progress.slot_of == "shared":
-            slot = self.allowance.book(now, self.service, _RANK[mail.envelope.priority])
+            slot = self.allowance.book(now, self.service, RANK[mail.envelope.priority])
             if slot - now > patience:
                 return Wait(slot, "rate")
         return None
@@ -188,7 +154,7 @@ class Lane:
         return msgspec.structs.replace(
             self.allowance.state(),
             queued=self.queued,
-            connections=self.senders,
+            connections=self.slots.taken,
             rate=str(rate) if rate else "unlimited",
             node=node,
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
 
+from sluice.deliver.desk import Desk
 from sluice.deliver.item import Item
-from sluice.deliver.lane import Flow, Lane
-from sluice.deliver.paths import Path, Paths
+from sluice.deliver.lane import Lane
+from sluice.deliver.paths import Paths
 from sluice.deliver.shared_limits import Gate
+from sluice.deliver.slots import Seat
 from sluice.deliver.step import Attempts, HandedBackError
 from sluice.domain.conclusion import Way
 from sluice.domain.smtp import Broken, Replied
@@ -25,15 +26,14 @@ LONGEST_NAP = 1.0
 class Sender:
     """Serves one flow of a lane until there is nothing to do, or its connection is wanted elsewhere.
 
-    ``gate`` knows the limits that other lanes share. ``attempting`` is told which mail is under way. ``wanted`` says
-    that others wait for a connection.
+    ``gate`` knows the limits that other lanes share. ``attempting`` is told which mail is under way. ``desk`` says when
+    others should have the connection.
     """
 
     def __init__(
         self,
         lane: Lane,
-        flow: Flow,
-        path: Path,
+        seat: Seat,
         *,
         mailer: Mailer,
         paths: Paths,
@@ -41,18 +41,19 @@ class Sender:
         clock: Clock,
         gate: Gate,
         attempting: Callable[[Item, bool], None],
-        wanted: Callable[[], bool],
+        desk: Desk,
     ) -> None:
         self._lane = lane
-        self._flow = flow
-        self._path = path
+        self._seat = seat
+        self._flow = seat.flow
+        self._path = seat.flow.path
         self._mailer = mailer
         self._paths = paths
         self._attempts = attempts
         self._clock = clock
         self._gate = gate
         self._attempting = attempting
-        self._wanted = wanted
+        self._desk = desk
         self._connection: Connection | None = None
         self._used = 0
         self._may_dial = False
@@ -60,7 +61,7 @@ class Sender:
     async def run(self) -> None:
         """Serve. Returns when done; a failure to connect has been concluded then."""
         try:
-            while await self._mail_waits():
+            while await self._mail_waits() and not self._desk.must_leave(self._seat):
                 await self._hang_up_if_spent()
                 pause = self._wait_for_leave()
                 if pause > 0:
@@ -74,23 +75,21 @@ class Sender:
                 await self._connection.quit()
 
     async def _mail_waits(self) -> bool:
-        """Whether to go on: there is mail, or there is within the time that an idle connection is kept."""
-        flow = self._flow
-        if len(flow):
+        """Whether to go on: there is mail to take, or there is within the time that an idle connection is kept."""
+        if self._mail_for_us():
             return True
-        if self._connection is None or self._wanted():
+        if self._connection is None:
             return False
-        flow.arrived.clear()
-        flow.idle += 1
+        self._desk.rests(self._seat)
         try:
-            # wait_for would swallow a cancellation that meets the arrival of a mail (CPython issue 86296).
-            async with asyncio.timeout(self._lane.site.idle):
-                await flow.arrived.wait()
-        except TimeoutError:
-            return bool(len(flow))
+            await self._seat.call.wait()
         finally:
-            flow.idle -= 1
-        return True
+            self._desk.rises(self._seat)
+        return not self._seat.leaving and self._mail_for_us()
+
+    def _mail_for_us(self) -> bool:
+        rank = self._flow.rank
+        return rank is not None and (rank == 0 or self._desk.may_serve_all(self._seat))
 
     async def _hang_up_if_spent(self) -> None:
         connection = self._connection
@@ -112,10 +111,16 @@ class Sender:
 
     def _next(self) -> Item | None:
         """The next mail that no limit holds back; the others wait apart, and nobody behind them."""
-        while (item := self._flow.pop()) is not None:
-            if self._gate.may_go(item, self._lane, self._path):
-                return item
-        return None
+        try:
+            while (item := self._flow.pop(urgent_only=not self._serves_all())) is not None:
+                if self._gate.may_go(item, self._lane, self._path):
+                    return item
+            return None
+        finally:
+            self._desk.took(self._seat)
+
+    def _serves_all(self) -> bool:
+        return any(self._flow.queues[1:]) and self._desk.may_serve_all(self._seat)
 
     async def _serve(self, item: Item) -> bool:
         """Attempt a mail; False when there is no connection to be had."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import cast
 
 import structlog
 
+from sluice.deliver.desk import Desk
 from sluice.deliver.item import Item
-from sluice.deliver.lane import LONGEST_PAUSE, Flow, Lane
+from sluice.deliver.lane import LONGEST_PAUSE, Lane
 from sluice.deliver.paths import Path, Paths
 from sluice.deliver.sender import Sender
 from sluice.deliver.shared_limits import Gate, Open
+from sluice.deliver.slots import Seat, Slots
 from sluice.deliver.step import Attempts
+from sluice.domain.priorities import Priorities
+from sluice.domain.shaping import WeightedChooser
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Mailer
 
@@ -23,7 +26,10 @@ LEAST_PUT_OFF = 10.0
 
 
 class Senders:
-    """Starts and ends sender agents; ``budget`` connections in all, ``patience`` seconds of waiting in memory."""
+    """Starts and ends sender agents; ``budget`` connections in all, ``patience`` seconds of waiting in memory.
+
+    ``priorities`` tell how the budget is shared while it is used up.
+    """
 
     def __init__(
         self,
@@ -35,17 +41,18 @@ class Senders:
         budget: int,
         patience: float,
         gate: Gate | None = None,
+        priorities: Priorities = Priorities(),  # noqa: B008  frozen
     ) -> None:
         self._mailer = mailer
         self._paths = paths
         self._attempts = attempts
         self._clock = clock
-        self._budget = budget
+        self.priorities = priorities
+        self._slots = Slots(lambda: budget, priorities, WeightedChooser(priorities.weights))
+        self._desk = Desk(clock, self._start)
         self._patience = patience
         self.gate: Gate = gate or Open()
-        self._hungry: deque[tuple[Lane, Flow, Path]] = deque()
         self._tasks: dict[asyncio.Task[None], Lane] = {}
-        self._closing = False
         self.attempting: dict[Item, asyncio.Task[None]] = {}
         """Mails whose attempt is under way, and the agent that makes it."""
 
@@ -56,33 +63,26 @@ class Senders:
 
     def offer(self, lane: Lane, path: Path, item: Item) -> None:
         """Queue a mail in memory and see that somebody takes it."""
-        flow = lane.flow(path.key)
+        flow = lane.flow(path, self._slots)
         flow.push(item)
-        self._staff(lane, flow, path)
+        self._desk.staff(flow)
 
-    def _staff(self, lane: Lane, flow: Flow, path: Path) -> None:
-        full = lane.senders >= lane.allowance.connections(self._clock.now())
-        if self._closing or full or len(flow) <= flow.idle:
-            return
-        if len(self._tasks) >= self._budget:
-            self._hungry.append((lane, flow, path))
-            return
+    def _start(self, seat: Seat) -> None:
+        lane = seat.flow.lane
         sender = Sender(
             lane,
-            flow,
-            path,
+            seat,
             mailer=self._mailer,
             paths=self._paths,
             attempts=self._attempts,
             clock=self._clock,
             gate=self.gate,
             attempting=self._note,
-            wanted=lambda: bool(self._hungry),
+            desk=self._desk,
         )
-        lane.senders += 1
         task = asyncio.create_task(sender.run(), name=f"sender-{lane.name}")
         self._tasks[task] = lane
-        task.add_done_callback(lambda ended: self._left(ended, lane, flow, path))
+        task.add_done_callback(lambda ended: self._left(ended, lane, seat))
 
     def _note(self, item: Item, begins: bool) -> None:
         if begins:
@@ -90,24 +90,27 @@ class Senders:
         else:
             del self.attempting[item]
 
-    def _left(self, task: asyncio.Task[None], lane: Lane, flow: Flow, path: Path) -> None:
-        lane.senders -= 1
+    def _left(self, task: asyncio.Task[None], lane: Lane, seat: Seat) -> None:
         del self._tasks[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("sender.failed", lane=lane.name, error=repr(error))
-        self._staff(lane, flow, path)
-        while self._hungry and len(self._tasks) < self._budget:
-            self._staff(*self._hungry.popleft())
+        self._desk.left(seat)
 
     def sweep(self, lanes: list[Lane]) -> None:
-        """Put off mails that outstayed their patience in memory: a site that hangs must not hold them here."""
+        """Put off mails that outstayed their patience in memory: a site that hangs must not hold them here.
+
+        And close connections that have been idle for as long as the site allows.
+        """
         now = self._clock.now()
         for lane in lanes:
+            self._desk.dismiss(lane.slots, now - lane.site.idle)
             paused_until, _ = lane.allowance.paused(now)
             until = min(max(now + LEAST_PUT_OFF, paused_until), now + LONGEST_PAUSE)
             for flow in lane.flows.values():
                 for item in flow.overdue(now - self._patience):
                     self._attempts.throttled(item, until, "connection")
+                # A lane that recovers may have more connections by now, and nobody else would notice.
+                self._desk.staff(flow)
 
     async def finish(self, items: set[Item]) -> None:
         """Wait until none of ``items`` is being attempted; cut off when this is cancelled."""
@@ -135,5 +138,5 @@ class Senders:
 
     async def close(self) -> None:
         """End every agent; attempts still under way are cut off."""
-        self._closing = True
+        self._desk.close()
         await self.leave(set(self._tasks.values()))

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from sluice.domain.errors import RuleError
+from sluice.domain.priorities import Priorities
 from sluice.domain.shaping import Rate
 
 PREFIX = "SLUICE_"
@@ -75,6 +76,16 @@ class Settings(BaseSettings):
         None, description="Most mails from this source address, over all workers that use it: 100/s, 5000/h,burst=50"
     )
     connections: int = Field(200, ge=1, le=20_000, description="Most SMTP connections of one deliver process")
+    priority_weights: str = Field(
+        "16:4:1",
+        description="Turns of high, normal and bulk while all three wait for mails or connections",
+    )
+    priority_reserve: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Part of a lane's and the process's connections that only high takes; 0 for none",
+    )
     smtp_connect_s: float = Field(60.0, gt=0, description="Longest wait to connect, for TLS, for the banner")
     smtp_command_s: float = Field(300.0, gt=0, description="Longest wait for the reply to EHLO, MAIL, RCPT and others")
     smtp_data_s: float = Field(120.0, gt=0, description="Longest wait for the reply to DATA, for content to be taken")
@@ -107,6 +118,14 @@ class Settings(BaseSettings):
             except RuleError as error:
                 raise ValueError(str(error)) from error
         return text or None
+
+    @field_validator("priority_weights")
+    @classmethod
+    def _is_weights(cls, text: str) -> str:
+        try:
+            return str(Priorities.parse(text))
+        except RuleError as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("dkim_keys_dir", "rules_dir", "kafka_ssl_cafile", "clickhouse_ssl_cafile")
     @classmethod
