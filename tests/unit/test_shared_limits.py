@@ -220,6 +220,26 @@ async def test_a_long_backlog_goes_through_the_wheel_once() -> None:
     await cluster.close()
 
 
+async def test_a_worker_with_a_small_share_books_no_slots_far_away_once_it_asks_for_more() -> None:
+    """They would be hours away for a backlog that it works off in seconds."""
+    cluster = Cluster(LIMITED)
+    first, second = apart(2)
+    await cluster.join("a", 0)
+    await cluster.join("b", 1)
+    cluster.send(1000, domain=first)
+    cluster.send(2, domain=second)
+    await cluster.run(5)
+    cluster.wheel.clear()
+    cluster.send(800, domain=second)
+    await cluster.run(0.5)
+    cluster.send(800, domain=second)
+    await cluster.run(0.2)
+    waiting = [until - cluster.clock.now() for until, _, taken in cluster.wheel if taken.partition == 1]
+    assert len(waiting) > 1000
+    assert max(waiting) < 120
+    await cluster.close()
+
+
 async def test_each_campaign_of_a_tenant_has_the_limit_for_itself() -> None:
     """Mails without one have none."""
     cluster = Cluster(Tenant(tenant_id="acme", domains=[], campaign_rate="10/s,burst=1"))

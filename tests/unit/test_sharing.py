@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice.domain.errors import Undecodable
-from sluice.domain.sharing import EXPIRES, Report, Shares, decode_report, encode_report
+from sluice.domain.sharing import CRUMB, EXPIRES, Board, Claim, Report, Shares, decode_report, encode_report
 
 KEY = "tenant:acme"
 STEP = 0.25
@@ -25,6 +25,7 @@ class Cluster:
         self.read: dict[str, int] = {}
         self.delays: dict[str, float] = {}
         self.most = 0.0
+        self.least = 1.0
 
     def join(self, name: str, demand: float, delay: float = 0.0) -> None:
         """A new worker, which has read the log so far."""
@@ -64,7 +65,9 @@ class Cluster:
         self.store()
         for name in self.workers:
             self.listen(name)
-            self.most = max(self.most, sum(self.shares().values()))
+            shares = self.shares().values()
+            self.most = max(self.most, sum(shares))
+            self.least = min([self.least, *filter(None, shares)])
 
     def run(self, seconds: float) -> None:
         """Everybody reports every second."""
@@ -115,6 +118,30 @@ def test_shares_never_add_up_to_more_than_the_whole(script: list[tuple[str, int,
             cluster.delays[name] = value
         cluster.step(0.05)
     assert cluster.most <= 1.0 + 1e-9
+    assert cluster.least >= CRUMB
+
+
+def test_what_is_left_of_a_rounded_sum_is_no_share() -> None:
+    """Slots booked with it would be days away."""
+    board = Board()
+    board.apply(Report("a", 1, {KEY: Claim(7.2, 0.0, 0.9999999999999999)}), 1.0)
+    board.apply(Report("b", 1, {KEY: Claim(7.7, 0.0, 0.08)}), 1.1)
+    assert board.share(KEY, "b") == 0.0
+
+
+def test_a_share_rises_until_it_is_what_the_demand_asks_for() -> None:
+    """Slots booked meanwhile are too far away."""
+    cluster = Cluster()
+    cluster.join("a", 30.0)
+    cluster.run(3)
+    cluster.join("b", 1.0)
+    cluster.run(5)
+    joined, now = cluster.workers["b"], cluster.now + cluster.skew("b")
+    assert not joined.rising(KEY, 1.0, now)
+    assert joined.rising(KEY, 30.0, now)
+    cluster.demands["b"] = 30.0
+    cluster.run(5)
+    assert not joined.rising(KEY, 30.0, cluster.now + cluster.skew("b"))
 
 
 def test_a_worker_that_is_alone_has_everything_within_a_report() -> None:

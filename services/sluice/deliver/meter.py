@@ -86,9 +86,12 @@ class Meter:
         rate = self._came / max(seconds, INTERVAL)
         self._came = 0
         self._rate += (rate - self._rate) * (ATTACK if rate > self._rate else DECAY)
-        ahead = max(0.0, self._booked - now) / self._gcra.interval
-        demand = self._rate + ahead / AHEAD_S
+        demand = self._rate + self.ahead(now)
         return demand if demand >= NOTHING else 0.0
+
+    def ahead(self, now: float) -> float:
+        """Mails per second that would do for those who have booked."""
+        return max(0.0, self._booked - now) / self._gcra.interval / AHEAD_S
 
     def owes(self, now: float) -> bool:
         """Whether the last that left still counts: its share must not go to somebody who could send at once."""

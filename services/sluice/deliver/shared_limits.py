@@ -24,6 +24,8 @@ SOONEST_S = 0.25
 """Seconds between two reports at least, when a limit is needed that was not needed before."""
 SHORTEST_S = 0.005
 """Seconds below which there is no waking up: mails go on several at a time then."""
+SETTLING_S = 10.0
+"""Seconds that a mail is put off at most while this worker's share is still rising: its slots are too far away."""
 MOST_PARKED = 1_000
 """Mails that wait in memory for these limits at most, so that they do not fill the worker."""
 
@@ -134,7 +136,7 @@ class SharedLimits:
             meter = self._meter(limit, now)
             meter.came()
             if mail.progress.slot is None:
-                slots.append((meter.book(now), limit.what))
+                slots.append((self._book_slot(limit.key, now), limit.what))
         until, what = max(slots, default=(now, ""))
         if until - now <= self._patience:
             return None
@@ -162,8 +164,7 @@ class SharedLimits:
     def _wait(self, item: Item, lane: Lane, path: Path, limit: Limit, ready: float, now: float) -> None:
         waited = 0.0 if item.parked_at is None else now - item.parked_at
         if max(ready - now, waited) > self._patience or self._count >= MOST_PARKED:
-            until = self._meters[limit.key].book(now)
-            self._put_off(item, max(until, ready), limit.what)
+            self._put_off(item, self._book_slot(limit.key, now, ready), limit.what)
             return
         self._count += 1
         if item.parked_at is None:
@@ -171,6 +172,13 @@ class SharedLimits:
             self._parked[limit.key].append((item, lane, path))
         else:
             self._parked[limit.key].appendleft((item, lane, path))
+
+    def _book_slot(self, key: str, now: float, soonest: float = 0.0) -> float:
+        meter = self._meters[key]
+        slot = max(meter.book(now), soonest)
+        if slot - now > SETTLING_S and self._shares.rising(key, meter.ahead(now), now):
+            return now + SETTLING_S
+        return slot
 
     def _meter(self, limit: Limit, now: float) -> Meter:
         meter = self._meters.get(limit.key)

@@ -25,6 +25,8 @@ FLOOR = 0.1
 """This part of a limit is divided evenly between those who want some, the rest by how much they want."""
 ENOUGH = 0.02
 """A share closer than this to what it should be stays as it is."""
+CRUMB = 1e-4
+"""A share below this is none: the rest of a rounded sum would have mails wait for years."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ class Board:
             # A share that expired may be another's by now, whatever a late record says.
             kept = min(claim.held, before.share) if before else 0.0
             share = max(0.0, kept, min(claim.asked, free))
-            entries[node] = _Entry(claim.demand, share, claim.asked, at)
+            entries[node] = _Entry(claim.demand, share if share >= CRUMB else 0.0, claim.asked, at)
         self._named[node] = set(report.claims)
         if not report.claims:
             del self._named[node]
@@ -159,6 +161,10 @@ class Shares:
     def shared(self, key: str) -> bool:
         """Whether anybody else has a share of a limit."""
         return self.board.shared(key, self.node)
+
+    def rising(self, key: str, demand: float, now: float) -> bool:
+        """Whether this worker, which has some of a limit, is due more of it with ``demand`` mails per second."""
+        return 0.0 < self.share(key, now) < self.board.fair(key, self.node, demand) - ENOUGH
 
     def wants_to_move(self, now: float) -> bool:
         """Whether a report now would lower a share that others need, or raise one that is free to be raised."""
