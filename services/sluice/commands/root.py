@@ -30,7 +30,7 @@ def _entry(name: str, attribute: str, panel: str, text: str) -> Entry:
     return Entry(name, f"sluice.commands.{name}", attribute, text, panel)
 
 
-_LOGGING = ("up", "demo", "run", "bench")
+_LOGGING = ("up", "demo", "run", "bench", "torture")
 """Commands that run services, or parts, and set up logs of their own."""
 
 START, MAIL, DATA, OPERATE = "Start here", "Mail", "Reference data", "Operating"
@@ -53,6 +53,7 @@ ENTRIES = (
     _entry("schema", "app", OPERATE, "Plan and apply ClickHouse's tables."),
     _entry("config", "config", OPERATE, "Show every setting, its value and what it means."),
     _entry("bench", "bench", OPERATE, "Measure how many mails a second go all the way."),
+    _entry("torture", "torture", OPERATE, "Hurt a running Sluice by a plan, and account for every mail."),
 )
 
 EPILOG = (

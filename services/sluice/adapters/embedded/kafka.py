@@ -36,7 +36,7 @@ node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+advertised.listeners=PLAINTEXT://{host}:{advertised}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={log_dirs}
@@ -89,7 +89,8 @@ class EmbeddedKafka:
 
     ``port`` is what clients connect to, ``controller_port`` is internal (None: ``port + 1``); both listen on 127.0.0.1
     only and may change from run to run. ``heap_mb`` bounds Java's heap, in MiB. ``cache`` keeps the jars (None: the
-    user's cache folder). A caller runs :meth:`command` under a supervisor, or uses the object as a context manager::
+    user's cache folder). ``advertised_port`` is where clients are sent after the first contact, a proxy's for instance.
+    A caller runs :meth:`command` under a supervisor, or uses the object as a context manager::
 
         with EmbeddedKafka(folder, free_port()) as kafka:
             producer = Producer({"bootstrap.servers": kafka.bootstrap})
@@ -103,8 +104,10 @@ class EmbeddedKafka:
         *,
         heap_mb: int = 512,
         cache: Path | None = None,
+        advertised_port: int | None = None,
     ) -> None:
         self.data = data.resolve()
+        self._advertised_port = port if advertised_port is None else advertised_port
         self.port = port
         self.controller_port = port + 1 if controller_port is None else controller_port
         self.heap_mb = heap_mb
@@ -220,6 +223,7 @@ class EmbeddedKafka:
         text = PROPERTIES.format(
             host=LOOPBACK,
             port=self.port,
+            advertised=self._advertised_port,
             controller_port=self.controller_port,
             # In Java's property files a backslash escapes.
             log_dirs=str(self.data / "log").replace("\\", "\\\\"),
