@@ -100,3 +100,16 @@ async def test_what_no_broker_acknowledges_is_not_called_stored() -> None:
     with pytest.raises(NotStored):
         await bus.publish(Record("t", b"x"))
     await bus.close(1.0)
+
+
+async def test_what_is_urgent_takes_what_waits_before_it_along(bootstrap: str, topic: str) -> None:
+    """A minute's gathering: only the first record, and the urgent one with all before it, go without it."""
+    bus = KafkaBus({"bootstrap.servers": bootstrap}, gather_ms=60_000)
+    first = await bus.publish(Record(topic, b"at once", partition=0))
+    gathered = [bus.publish(Record(topic, b"later", partition=0)) for _ in range(20)]
+    urgent = await bus.publish(Record(topic, b"now", partition=0, urgent=True))
+    offsets = [(await each).offset for each in gathered]
+    assert [first.offset, *offsets, urgent.offset] == list(range(22))
+    last = bus.publish(Record(topic, b"at the end", partition=0))
+    assert await bus.close() == 0
+    assert (await last).offset == 22

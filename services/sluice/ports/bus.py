@@ -17,6 +17,8 @@ class Record(msgspec.Struct, frozen=True):
     key: bytes | None = None
     headers: Headers = []
     partition: int | None = None
+    urgent: bool = False
+    """Whether it must not wait for others to go with. Those that were published before it go before it all the same."""
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -37,14 +37,17 @@ def outcome_record(outcome: Outcome, partition: int) -> Record:
         ("ce_source", b"sluice"),
         ("content-type", b"application/json"),
     ]
-    return Record(OUTCOME, encode_outcome(outcome), outcome.message_id.encode(), headers, partition)
+    # An attempt may not go on before it is written down; all others only say what has happened.
+    urgent = outcome.priority == "high" and outcome.event_type == "attempted"
+    return Record(OUTCOME, encode_outcome(outcome), outcome.message_id.encode(), headers, partition, urgent)
 
 
 def ready_record(mail: Mail, partition: int, *, time: str, traceparent: str | None = None) -> Record:
     """A composed mail for its lane's partition; ``time`` as in :func:`ready_headers`."""
     envelope = mail.envelope
     headers = ready_headers(mail, time=time, traceparent=traceparent)
-    return Record(READY[envelope.priority], mail.content, envelope.domain.encode(), headers, partition)
+    urgent = envelope.priority == "high"
+    return Record(READY[envelope.priority], mail.content, envelope.domain.encode(), headers, partition, urgent)
 
 
 def put_off_record(record: Taken, progress: Progress, until: float, now: float) -> Record:
