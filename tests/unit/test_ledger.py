@@ -94,3 +94,20 @@ def test_memory_of_repeats_is_bounded_and_forgets_the_oldest() -> None:
         ledger.take(f"m{number}", 0, (TOPIC, number))
     assert ledger.take("m2", 0, (TOPIC, 10)) == Finished("repeat")
     assert ledger.take("m0", 0, (TOPIC, 11)) == Fresh()
+
+
+def test_an_open_attempt_is_told_on_until_its_record_was_read_again() -> None:
+    """Two owners that die one after the other: the second had written a checkpoint before it came to the straggler."""
+    ledger = Ledger()
+    ledger.restore(Checkpoint({}, [(TOPIC, 10), (TOPIC, 12)]))
+    assert ledger.untaken() == [(TOPIC, 10), (TOPIC, 12)]
+    assert ledger.take("m", 0, (TOPIC, 10)) == InDoubt(0)
+    assert ledger.untaken() == [(TOPIC, 12)]
+
+
+def test_a_second_copy_of_what_is_in_doubt_is_a_repeat() -> None:
+    """Released twice by the wheel, and the first was under way when its worker was killed."""
+    ledger = Ledger()
+    ledger.restore(Checkpoint({}, [(TOPIC, 10)]))
+    assert ledger.take("m", 1, (TOPIC, 10)) == InDoubt(0)
+    assert ledger.take("m", 1, (TOPIC, 11)) == Finished("repeat")

@@ -1,10 +1,12 @@
 """The ordered acker commits only what is finished without a gap."""
 
-from hypothesis import settings
+from itertools import pairwise
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sluice.domain.window import Window
+from sluice.domain.window import Window, merged
 
 
 def test_commit_stays_before_an_unfinished_record() -> None:
@@ -35,6 +37,7 @@ def test_the_last_gap_closing_commits_everything_behind_it() -> None:
     for offset in (1, 2, 3, 4, 0):
         window.finish(offset)
     assert window.committable == 5
+    window.committed(5)
     assert window.finished_beyond() == []
 
 
@@ -69,6 +72,37 @@ def test_a_record_read_twice_is_taken_once() -> None:
     window.finish(7)
     assert not window.take(7)
     assert window.committable == 8
+
+
+def test_the_prefix_is_told_until_its_commit_is_stored() -> None:
+    """A worker killed between the two: who reads on from the old commit must know what was finished."""
+    window = Window()
+    for offset in range(4):
+        window.take(offset)
+    for offset in (0, 1, 2):
+        window.finish(offset)
+    assert window.finished_beyond() == [(0, 2)]
+    window.committed(2)
+    assert window.finished_beyond() == [(2, 2)]
+    window.committed(3)
+    assert window.finished_beyond() == []
+
+
+def test_what_an_earlier_owner_finished_is_told_on_before_it_is_read_again() -> None:
+    """Two owners that die one after the other: the second had not come that far."""
+    window = Window([(1, 9)])
+    window.take(0)
+    assert window.finished_beyond() == [(1, 9)]
+    assert not window.take(1)
+    assert window.finished_beyond() == [(1, 9)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)).map(lambda pair: (pair[0], sum(pair)))))
+def test_ranges_are_merged_without_losing_or_adding_an_offset(ranges: list[tuple[int, int]]) -> None:
+    found = merged(ranges)
+    offsets = [offset for first, last in found for offset in range(first, last + 1)]
+    assert offsets == sorted({offset for first, last in ranges for offset in range(first, last + 1)})
+    assert all(one[1] + 1 < other[0] for one, other in pairwise(found))
 
 
 class Interleaving(RuleBasedStateMachine):

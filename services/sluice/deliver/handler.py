@@ -222,9 +222,10 @@ class DeliverHandler:
             self._ledgers.pop(partition, None)
 
     def started(self, partition: int) -> list[tuple[str, int]]:
-        """Topic and offset of the attempts under way in a partition, for its checkpoint."""
-        items = self._senders.attempting
-        return [(item.record.topic, item.record.offset) for item in items if item.record.partition == partition]
+        """Topic and offset of attempts under way in a partition, or left open by its owner before, for its checkpoint."""
+        items = [item.record for item in self._senders.attempting if item.record.partition == partition]
+        ledger = self._ledgers.get(partition)
+        return [(record.topic, record.offset) for record in items] + (ledger.untaken() if ledger else [])
 
     def lane_states(self, partition: int) -> dict[str, LaneState]:
         """The partition's lanes that have something to tell, for its checkpoint."""

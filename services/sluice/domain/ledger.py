@@ -6,6 +6,7 @@ checkpoints, written every few seconds, carry what is finished beyond the commit
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import datetime
 from typing import Literal
 
@@ -15,7 +16,7 @@ from sluice.domain.errors import Undecodable
 from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Waits
 from sluice.domain.outcome import OutcomeType, Source
-from sluice.domain.window import Range
+from sluice.domain.window import Range, merged
 
 CHECKPOINT_TYPE = "sluice.checkpoint.v1"
 """``ce_type`` of a checkpoint record in ``mail.outcome``; consumers of outcomes skip it."""
@@ -85,6 +86,7 @@ class Ledger:
         self._deferred: dict[Place, PutOff] = {}
         self._started: dict[Place, int] = {}
         self._seen: dict[int, tuple[int, Place]] = {}
+        self._last: dict[str, int] = {}
         self.lanes: dict[str, LaneState] = {}
         """Lanes as the last checkpoint told them."""
 
@@ -106,14 +108,13 @@ class Ledger:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Learn from a checkpoint, in log order: it replaces what earlier ones said of finished ranges."""
-        self._ranges = dict(checkpoint.finished)
+        self._ranges = {topic: merged(ranges) for topic, ranges in checkpoint.finished.items()}
         self.lanes = checkpoint.lanes
         for place in checkpoint.started:
             if place not in self._finished and place not in self._deferred:
                 self._started.setdefault(place, 0)
-        for known in (self._started, self._deferred):
-            for place in [place for place in known if self._in_ranges(place)]:
-                del known[place]
+        for place in [place for place in self._started if self._in_ranges(place)]:
+            del self._started[place]
 
     def finished_by_topic(self) -> dict[str, list[Range]]:
         """What is known to be finished, by topic: the last checkpoint's ranges and what was concluded after it."""
@@ -122,13 +123,19 @@ class Ledger:
             finished.setdefault(topic, []).append((offset, offset))
         return finished
 
+    def untaken(self) -> list[Place]:
+        """Attempts of an earlier owner whose records were not read again yet: the next checkpoint must tell them on."""
+        return [place for place in self._started if place[1] > self._last.get(place[0], -1)]
+
     def take(self, message_id: str, round_: int, place: Place) -> Verdict:
-        """Decide what a record that was just read needs, and remember it."""
+        """Decide what a record that was just read needs, and remember it. Each topic's are taken in offset order."""
+        self._last[place[0]] = place[1]
         if place in self._finished or self._in_ranges(place):
             return Finished("outcome")
         if (put_off := self._deferred.get(place)) is not None:
             return put_off
         if (attempt := self._started.get(place)) is not None:
+            self._remember(message_id, round_, place)
             return InDoubt(attempt)
         seen = self._seen.get(hash(message_id))
         if seen is not None and seen[0] >= round_ and seen[1] != place:
@@ -147,7 +154,9 @@ class Ledger:
             del self._seen[next(iter(self._seen))]
 
     def _in_ranges(self, place: Place) -> bool:
-        return any(first <= place[1] <= last for first, last in self._ranges.get(place[0], ()))
+        ranges = self._ranges.get(place[0], [])
+        after = bisect_right(ranges, place[1], key=lambda range_: range_[0])
+        return after > 0 and place[1] <= ranges[after - 1][1]
 
 
 _HEARD = CONCLUDING | {"attempted", "deferred", "in_doubt"}

@@ -20,7 +20,8 @@ class Window:
         """``finished`` are ranges that an earlier owner finished beyond its commit; they count as done when taken."""
         self._taken: deque[int] = deque()
         self._unfinished: set[int] = set()
-        self._already = sorted(finished)
+        self._already = deque(merged(finished))
+        self._prefix: Range | None = None
         self._committable: int | None = None
         self._last = -1
 
@@ -40,7 +41,9 @@ class Window:
             return False
         self._last = offset
         self._taken.append(offset)
-        if any(first <= offset <= last for first, last in self._already):
+        while self._already and self._already[0][1] < offset:
+            self._already.popleft()
+        if self._already and self._already[0][0] <= offset:
             self._advance()
             return False
         self._unfinished.add(offset)
@@ -51,17 +54,44 @@ class Window:
         self._unfinished.discard(offset)
         self._advance()
 
+    def committed(self, offset: int) -> None:
+        """Note that the log has stored ``offset`` as the one to go on from."""
+        if self._prefix is not None:
+            first, last = self._prefix
+            self._prefix = None if last < offset else (max(first, offset), last)
+
     def finished_beyond(self) -> list[Range]:
-        """Finished records after the first unfinished one, as ranges over the records taken."""
-        return list(_ranges(self._taken, self._unfinished))
+        """What is finished and would be read again from the stored commit, as ranges of offsets.
+
+        The finished prefix belongs to it until its commit is stored, and so does what an earlier owner finished and
+        nobody has read again yet: whoever comes next knows only what is told here.
+        """
+        ranges = list(_runs(self._taken, self._unfinished))
+        if self._prefix is not None:
+            ranges.insert(0, self._prefix)
+        ranges += [(max(first, self._last + 1), last) for first, last in self._already if last > self._last]
+        return merged(ranges)
 
     def _advance(self) -> None:
         taken, unfinished = self._taken, self._unfinished
         while taken and taken[0] not in unfinished:
-            self._committable = taken.popleft() + 1
+            offset = taken.popleft()
+            self._prefix = (offset if self._prefix is None else self._prefix[0], offset)
+            self._committable = offset + 1
 
 
-def _ranges(taken: Iterable[int], unfinished: set[int]) -> Iterator[Range]:
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The same offsets in as few ranges as can be, in order."""
+    found: list[Range] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
+
+
+def _runs(taken: Iterable[int], unfinished: set[int]) -> Iterator[Range]:
     """Maximal runs of finished records; a run spans offsets that hold no record (compaction, transaction markers)."""
     first: int | None = None
     last = -1

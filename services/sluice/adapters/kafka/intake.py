@@ -223,7 +223,9 @@ class FaustIntake:
                 moved[lease.tp] = offset
         if moved and await self._consumer._commit(moved):  # noqa: SLF001  the ordered prefix, not Faust's acks
             for lease in leases:
-                lease.committed = moved.get(lease.tp, lease.committed)
+                if (stored := moved.get(lease.tp)) is not None:
+                    lease.committed = stored
+                    lease.window.committed(stored)
             self.moved_at = time.monotonic()
         elif not self.unfinished:
             self.moved_at = time.monotonic()
