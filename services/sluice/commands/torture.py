@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from pathlib import Path
 from typing import Annotated, cast
@@ -78,6 +79,9 @@ def torture(
         print_json(chosen)
         return
     set_up_logs("torture", "local", level="error", form="console")
+    for chatty in ("sluice.client", "urllib3"):
+        # What is away is away on purpose.
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     display = Display(console(), live=None)
     with tempfile.TemporaryDirectory(prefix="sluice-torture-") as scratch:
         made = _run(chosen, data or Path(scratch) / "data", first_port, patience, display)
