@@ -4,6 +4,7 @@ import time
 import tracemalloc
 from typing import Any
 
+import jinja2
 import pytest
 
 from sluice.adapters.jinja import JinjaRenderer
@@ -155,6 +156,28 @@ def test_no_template_runs_away(source: str) -> None:
 )
 def test_no_template_reaches_out(source: str) -> None:
     assert refusal({"a": {"k": 1}}, text=source).category == "template"
+
+
+def test_long_values_are_refused_before_all_of_them_are_written() -> None:
+    tracemalloc.start()
+    refused = refusal({"long": "<" * 500_000}, html="{{ long }}" * 60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused.category == "template"
+    assert peak < 100_000_000
+
+
+@pytest.mark.parametrize("value", ["<b>", "a \"b\" & 'c'", "Ünï", 7, True, None, 1.5, ["<"], {"<": ">"}, "<" * 2000])
+def test_values_are_written_as_jinja_writes_them(value: object) -> None:
+    usual = jinja2.Environment(autoescape=True).from_string("{{ value }}|{{ {'k': value}.k }}").render(value=value)
+    plain = jinja2.Environment().from_string("{{ value }}").render(value=value)
+    made = rendered({"value": value}, html="{{ value }}|{{ {'k': value}.k }}", text="{{ value }}")
+    assert (made.html, made.text) == (usual, plain)
+
+
+def test_a_keys_name_that_is_a_dicts_own_stays_the_dicts() -> None:
+    assert rendered({"a": {"items": 1, "b": 2}}, text="{% for k, v in a.items() %}{{ k }}{% endfor %}").text == "itemsb"
+    assert "has no attribute 'b'" in refusal({"a": {}}, text="{{ a.b }}").reason
 
 
 def test_too_much_output_is_refused() -> None:

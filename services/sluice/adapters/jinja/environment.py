@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from jinja2 import StrictUndefined, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
 from jinja2.visitor import NodeTransformer
@@ -15,8 +16,20 @@ from markupsafe import Markup
 from sluice.adapters.jinja import guards
 from sluice.adapters.jinja.budget import Budget
 from sluice.adapters.jinja.filters import CONCAT, LOOP, guarded_filters
+from sluice.adapters.jinja.written import escaped, plain
 
 _builtin_methods = (types.BuiltinMethodType, types.MethodType)
+_DICT_NAMES = frozenset(dir(dict))
+
+
+class _Writing(CodeGenerator):
+    """Has values written out by the environment's two functions, which do in one call what would take three."""
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> None:
+        if frame.eval_ctx.volatile:
+            self.write("(environment.escaped if context.eval_ctx.autoescape else environment.plain)(")
+        else:
+            self.write("environment.escaped(" if frame.eval_ctx.autoescape else "environment.plain(")
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
@@ -26,6 +39,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """
 
     intercepted_binops = frozenset(guards.BINARY)
+    code_generator_class = _Writing
 
     def __init__(self, budget: Budget, *, autoescape: bool) -> None:
         super().__init__(
@@ -33,8 +47,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined,
             keep_trailing_newline=True,
             cache_size=0,
-            finalize=budget.shown,
         )
+        self.escaped = escaped(budget)
+        self.plain = plain(budget)
         self.budget = budget
         self.filters = guarded_filters(budget)
         del self.globals["lipsum"]
@@ -52,6 +67,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(obj, (int, float, bytes)):
             return False
         return super().is_safe_attribute(obj, attr, value)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """As the sandbox's own, which for most of a mail's values comes to a key after a failed attribute."""
+        if type(obj) is dict and attribute not in _DICT_NAMES:
+            try:
+                return obj[attribute]
+            except KeyError:
+                return self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The operators that can make something large out of something small."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from jinja2 import Template as JinjaTemplate
 from jinja2 import TemplateSyntaxError, UndefinedError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
+from jinja2.runtime import Context
 
 from sluice.adapters.jinja.budget import Budget, Exhausted
 from sluice.adapters.jinja.compiled import Compiled, CompiledCache, compile_content, too_large
@@ -21,6 +23,8 @@ from sluice.domain.reference import Template, TemplateContent
 from sluice.ports.renderer import TemplateProblem
 
 PARTS = ("subject", "html", "text")
+_AT_ONCE = 64
+"""Pieces of text that are written before time and size are looked at: each is bounded itself."""
 
 
 class JinjaRenderer:
@@ -43,11 +47,12 @@ class JinjaRenderer:
         compiled = self._cache.get(template, content)
         if isinstance(compiled, str):
             raise Refused("template.id", f"the template cannot be compiled: {compiled}", "template")
+        names = {**self._plain.globals, **variables}
         self._budget.start(self._seconds, self._max_output)
         try:
-            subject = self._run("subject", compiled.subject, variables)
-            html = None if compiled.html is None else self._run("html", compiled.html, variables)
-            text = None if compiled.text is None else self._run("text", compiled.text, variables)
+            subject = self._run("subject", compiled.subject, names)
+            html = None if compiled.html is None else self._run("html", compiled.html, names)
+            text = None if compiled.text is None else self._run("text", compiled.text, names)
         finally:
             self._budget.stop()
         return Rendered(_subject(subject), html, _text(compiled, html, text))
@@ -108,19 +113,19 @@ class JinjaRenderer:
             return TemplateProblem(locale, part, "a template stands alone; it cannot include others", outside.lineno)
         return None
 
-    def _run(self, part: str, compiled: JinjaTemplate, variables: Mapping[str, Any]) -> str:
+    def _run(self, part: str, compiled: JinjaTemplate, names: dict[str, Any]) -> str:
         pieces: list[str] = []
         size = 0
-        budget = self._budget
         try:
-            context = compiled.new_context(dict(variables))
-            for piece in compiled.root_render_func(context):
-                size += len(piece)
-                pieces.append(piece)
+            # Jinja2's own way makes three copies of the names, which no template can change.
+            context = Context(compiled.environment, names, compiled.name, compiled.blocks)
+            written = iter(compiled.root_render_func(context))
+            while some := list(islice(written, _AT_ONCE)):
+                size += sum(map(len, some))
+                pieces += some
                 if size > self._max_output:
                     raise Exhausted(f"is longer than {self._max_output:,} characters")
-                budget.step()
-            budget.check()
+                self._budget.check()
         except UndefinedError as error:
             raise Refused(
                 "template.variables", f"{error.message} ({_where(part, compiled, error)})", "template"
