@@ -7,12 +7,18 @@ UV_OLDEST := 0.8.0
 UV := $(shell have=$$(uv --version 2>/dev/null | cut -d ' ' -f 2); \
   [ -n "$$have" ] && [ "$$(printf '%s\n' $(UV_OLDEST) "$$have" | sort -V | head -n 1)" = $(UV_OLDEST) ] \
   && command -v uv || echo .tools/uv/bin/uv)
+HELM_VERSION := v3.22.0
+HELM4_VERSION := v4.3.1
+KUBECONFORM_VERSION := v0.8.0
+KUBERNETES_VERSION := v1.37.2
+# With npm there are types of KEDA's and External Secrets' resources too.
+KUBE_ARGS := $(shell command -v npm >/dev/null && echo --crds)
 SYNC = sync --frozen --all-extras --compile-bytecode --python $(PYTHON)
 BIN := .venv/bin
 SYNCED := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check up bench bench-compare bench-all schemas format clean
+.PHONY: help demo test check kube-check kube-dry-run up bench bench-compare bench-all schemas format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
@@ -30,6 +36,16 @@ check: $(SYNCED) ## Lint, format, types, layers, and whether the schemas are up 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m sluice.runtime.schemas schemas --check
+	$(BIN)/python deploy/helm/generate.py --check
+
+kube-check: $(SYNCED) .tools/bin/.helm-$(HELM_VERSION) .tools/bin/.kubeconform-$(KUBECONFORM_VERSION) ## Hold the Helm chart against Kubernetes' schemas; needs Go
+	for values in deploy/helm/sluice/ci/*-values.yaml; do \
+	  .tools/bin/helm lint deploy/helm/sluice --quiet --strict --kube-version 1.29.0 --values $$values || exit 1; done
+	$(if $(KUBE_ARGS),npm ci --prefix deploy/helm/validate/crds --ignore-scripts --no-audit --no-fund --loglevel=error)
+	$(BIN)/python deploy/helm/validate/manifests.py $(KUBE_ARGS)
+
+kube-dry-run: kube-check .tools/bin/.helm4-$(HELM4_VERSION) .tools/kube/.apiserver-$(KUBERNETES_VERSION) .tools/kube/etcd ## Hold it against a real kube-apiserver; needs Go and Debian; a quarter of an hour the first time
+	$(BIN)/python deploy/helm/validate/dry_run.py
 
 up: $(SYNCED) ## Run Kafka, ClickHouse, a mailbox and all services until ctrl-c
 	$(BIN)/sluice up $(ARGS)
@@ -46,8 +62,9 @@ bench-all: bench-compare ## The same, then processes, urgent mail and memory: ha
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/report.py --into docs/performance.md
 
-schemas: $(SYNCED) ## Write schemas/ anew from the types
+schemas: $(SYNCED) ## Write schemas/, and what of the chart is made from the code, anew
 	$(BIN)/python -m sluice.runtime.schemas schemas
+	$(BIN)/python deploy/helm/generate.py
 
 format: $(SYNCED) ## Format the code, and mend what can be mended
 	$(BIN)/ruff check --fix
@@ -56,6 +73,33 @@ format: $(SYNCED) ## Format the code, and mend what can be mended
 clean: ## Remove what was made here, except the data in .sluice
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find services tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Built from their Go modules; .tools/bin/helm is the one that tests use.
+.tools/bin/.helm-$(HELM_VERSION):
+	GOBIN=$(CURDIR)/.tools/bin CGO_ENABLED=0 go install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+	@touch $@
+
+.tools/bin/.helm4-$(HELM4_VERSION):
+	GOBIN=$(CURDIR)/.tools/bin/4 CGO_ENABLED=0 go install helm.sh/helm/v4/cmd/helm@$(HELM4_VERSION)
+	mv .tools/bin/4/helm .tools/bin/helm4
+	@touch $@
+
+.tools/bin/.kubeconform-$(KUBECONFORM_VERSION):
+	GOBIN=$(CURDIR)/.tools/bin CGO_ENABLED=0 go install github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+	@touch $@
+
+.tools/kube/.apiserver-$(KUBERNETES_VERSION): deploy/helm/validate/apiserver/go.mod
+	mkdir -p .tools/kube
+	cd deploy/helm/validate/apiserver && CGO_ENABLED=0 go build -o $(CURDIR)/.tools/kube/kube-apiserver -ldflags \
+	  "-s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37" \
+	  k8s.io/kubernetes/cmd/kube-apiserver
+	@touch $@
+
+# Unpacked, not installed.
+.tools/kube/etcd:
+	mkdir -p .tools/kube/download
+	cd .tools/kube/download && apt-get download etcd-server
+	dpkg -x .tools/kube/download/etcd-server_*.deb $@
 
 $(SYNCED): pyproject.toml uv.lock | $(UV)
 	# Where a proxy signs with an authority of its own, only the system's certificates know it.
