@@ -132,6 +132,27 @@ def test_an_insert_that_fails_leaves_nothing(server: EmbeddedClickHouse, client:
     assert client.command("SELECT count() FROM t") == 0
 
 
+def test_an_insert_that_cannot_be_written_is_told(server: EmbeddedClickHouse, client: Client) -> None:
+    client.command(
+        "CREATE OR REPLACE TABLE taken (a UInt64, CONSTRAINT small CHECK a < 10) ENGINE = MergeTree ORDER BY a"
+    )
+    client.command("DROP VIEW IF EXISTS t_to_taken")
+    client.command("CREATE MATERIALIZED VIEW t_to_taken TO taken AS SELECT a FROM t")
+    try:
+        for table in ("taken", "t"):
+            status, headers, body = ask(server, b"INSERT INTO %s (a) FORMAT TSV\n5\n50\n" % table.encode())
+            assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "469"), body
+            assert client.command("SELECT count() FROM taken") == 0
+    finally:
+        client.command("DROP VIEW t_to_taken")
+
+
+def test_an_insert_of_no_rows_inserts_none(server: EmbeddedClickHouse, client: Client) -> None:
+    for form in ("TSV", "JSONEachRow", "Native"):
+        assert ask(server, f"INSERT INTO t SETTINGS insert_deduplicate = 1 FORMAT {form}\n".encode())[0] == 200
+    assert client.command("SELECT count() FROM t") == 0
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "lz4", "zstd", "identity"])
 def test_rows_in_the_body_and_the_statement_in_the_address(
     server: EmbeddedClickHouse, client: Client, encoding: str

@@ -7,17 +7,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sluice.adapters.clickhouse import migrations
+from sluice.adapters.clickhouse import migrations, retention
 from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
 from sluice.adapters.clickhouse.queries import Equation, Queries, Scope
 from sluice.adapters.clickhouse.rows import OutcomeRow
 from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
+from sluice.domain.errors import SluiceError
 from sluice.domain.outcome import Outcome, SmtpReply
 from sluice.ports.outcomes import Recorded
 
 pytestmark = pytest.mark.slow
-AT = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
+AT = (datetime.now(UTC) - timedelta(days=21)).replace(hour=4, minute=0, second=0, microsecond=0)
+"""Young enough for every rule of retention."""
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +219,44 @@ async def test_the_rollup_answers_counts_and_quantiles(migrated: ClickHouse) -> 
     ]
     assert rows[0]["latency"][0] == pytest.approx(50, abs=2)
     assert rows[1]["minute"] - rows[0]["minute"] == timedelta(minutes=1)
+
+
+async def test_rollups_made_later_are_filled_from_what_was_recorded_before(empty: ClickHouse) -> None:
+    files = migrations.migrations()
+    migrations.apply(empty, files[:4])
+    story = Story(empty)
+    story.happened("sent", "composed", "attempted", "delivered", campaign_id="c", variant="a")
+    story.happened("b", "bounced", smtp=SmtpReply(550, "rcpt", "5.1.1 no such user jo9182733"), category="bad_domain")
+    story.happened("next-month", "deferred", after=20 * 86_400, category="transient")
+    await story.told()
+    before = {row["message_id"]: row for row in empty.rows("SELECT * FROM schema_test.mail_state")}
+    migrations.apply(empty)
+    after = {row["message_id"]: row for row in empty.rows("SELECT * FROM schema_test.mail_state")}
+    assert {name: {column: after[name][column] for column in row} for name, row in before.items()} == before
+    (found,) = empty.rows(
+        "SELECT (SELECT sum(outcomes) FROM schema_test.outcomes_per_day) AS days, "
+        "(SELECT sum(mails) FROM schema_test.waits_per_hour WHERE reason = 'total') AS waits, "
+        "(SELECT groupArray(pattern) FROM schema_test.replies_per_day) AS replies, "
+        "(SELECT uniqCombined64Merge(mails) FROM schema_test.variant_mails) AS variants"
+    )
+    assert found == {"days": 5, "waits": 1, "replies": ["# no such user <id>"], "variants": 1}
+
+
+async def test_a_tenants_own_retention_takes_its_rows_and_no_others(migrated: ClickHouse) -> None:
+    story = Story(migrated)
+    today = (datetime.now(UTC) - AT).total_seconds()
+    for tenant in ("acme", "globex"):
+        story.happened(f"old-{tenant}", "delivered", after=today - 120 * 86_400, tenant_id=tenant)
+        story.happened(f"new-{tenant}", "delivered", after=today, tenant_id=tenant)
+    await story.told()
+    retention.keep_for(migrated, "acme", 90, "jo@machine")
+    retention.keep_for(migrated, "acme", 60, "jo@machine")
+    assert retention.retention(migrated) == [retention.Kept("acme", 60)]
+    for table in ("outcomes", "mails"):
+        migrated.command(f"OPTIMIZE TABLE schema_test.{table} FINAL")
+        rows = migrated.rows(f"SELECT message_id FROM schema_test.{table} ORDER BY message_id")
+        assert [row["message_id"] for row in rows] == ["new-acme", "new-globex", "old-globex"]
+    retention.keep_for(migrated, "acme", None, "jo@machine")
+    assert retention.retention(migrated) == []
+    with pytest.raises(SluiceError, match="1 to 399 days"):
+        retention.keep_for(migrated, "acme", 4000, "jo@machine")

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     clickhouse_password: SecretStr = Field(SecretStr(""), description="ClickHouse password")
     clickhouse_ssl_cafile: Path | None = Field(None, description="CA certificates that sign ClickHouse's one")
     clickhouse_database: str = Field("sluice", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="ClickHouse database")
+    clickhouse_cluster: str = Field(
+        "",
+        pattern=r"^([A-Za-z_][A-Za-z0-9_.-]*)?$",
+        description="Cluster of replicas that schema apply makes the tables on; empty for one server",
+    )
 
     rules_dir: Path | None = Field(None, description="Folder whose *.toml replace the built-in rules")
     dkim_keys_dir: Path | None = Field(None, description="Folder of DKIM private keys: DOMAIN/SELECTOR.pem")

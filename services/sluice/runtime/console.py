@@ -188,8 +188,8 @@ def operator() -> str:
 
 
 @contextmanager
-def clickhouse(settings: Settings) -> Iterator[ClickHouse]:
-    """ClickHouse, connected when first asked; closed at the end."""
+def clickhouse(settings: Settings, timeout_s: int = 60) -> Iterator[ClickHouse]:
+    """ClickHouse, connected when first asked; closed at the end. ``timeout_s`` is what one statement may take."""
     from sluice.adapters.clickhouse.client import ClickHouse, Target
 
     store = ClickHouse(
@@ -199,6 +199,7 @@ def clickhouse(settings: Settings) -> Iterator[ClickHouse]:
             settings.clickhouse_user,
             options.reveal(settings.clickhouse_password),
             cafile=str(settings.clickhouse_ssl_cafile) if settings.clickhouse_ssl_cafile else None,
+            timeout=timeout_s,
         )
     )
     try:
@@ -212,6 +213,13 @@ def migrations() -> ModuleType:
     from sluice.adapters.clickhouse import migrations
 
     return migrations
+
+
+def retention() -> ModuleType:
+    """For how long tenants' rows are kept."""
+    from sluice.adapters.clickhouse import retention
+
+    return retention
 
 
 @contextmanager

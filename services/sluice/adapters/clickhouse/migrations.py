@@ -2,6 +2,9 @@
 
 ClickHouse has no transactional DDL, so every statement of a file must be safe to repeat (IF NOT EXISTS, OR REPLACE): a
 file that failed half-way is simply applied again. Applied files are remembered with a checksum and must not change.
+
+A materialised view sees only what is inserted after it was made. Where its source holds rows already, its target is
+filled from them.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from typing import Literal
 
 import msgspec
 
+from sluice.adapters.clickhouse.backfill import fill, view_of
 from sluice.adapters.clickhouse.client import ClickHouse
+from sluice.adapters.clickhouse.clustered import for_cluster
 from sluice.domain.errors import SluiceError
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -87,21 +92,43 @@ def plan(clickhouse: ClickHouse, available: Sequence[Migration] | None = None) -
     return [Step(entry, "applied" if entry.version in applied else "pending") for entry in files]
 
 
-def apply(clickhouse: ClickHouse, available: Sequence[Migration] | None = None) -> list[Migration]:
-    """Apply what is pending, in order; returns what was applied now. Safe to repeat, and to run twice at once."""
+def statements(pending: Sequence[Migration], database: str, cluster: str = "") -> list[str]:
+    """What :func:`apply` would run for ``pending``, in order; filling rollups from what is there already left out."""
+    name = _checked(database)
+    return [
+        for_cluster(statement, cluster)
+        for statement in (*_bookkeeping(name), *(text for entry in pending for text in entry.statements(name)))
+    ]
+
+
+def _bookkeeping(database: str) -> tuple[str, str]:
+    return (
+        f"CREATE DATABASE IF NOT EXISTS {database}",
+        (
+            f"CREATE TABLE IF NOT EXISTS {database}.schema_migrations (version UInt32, name String, checksum String, "
+            "applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC'))\nENGINE = MergeTree\nORDER BY version"
+        ),
+    )
+
+
+def apply(clickhouse: ClickHouse, available: Sequence[Migration] | None = None, cluster: str = "") -> list[Migration]:
+    """Apply what is pending, in order; returns what was applied now.
+
+    Safe to repeat, and to run twice at once as long as nothing has been recorded. ``cluster`` names the cluster on
+    whose replicas the tables are to be; empty for one server.
+    """
     steps = plan(clickhouse, available)
     database = _checked(clickhouse.database)
     pending = [step.migration for step in steps if step.state == "pending"]
     if not pending:
         return []
-    clickhouse.command(f"CREATE DATABASE IF NOT EXISTS {database}")
-    clickhouse.command(
-        f"CREATE TABLE IF NOT EXISTS {database}.schema_migrations (version UInt32, name String, checksum String, "
-        "applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')) ENGINE = MergeTree ORDER BY version"
-    )
+    for statement in _bookkeeping(database):
+        clickhouse.command(for_cluster(statement, cluster))
     for entry in pending:
         for statement in entry.statements(database):
-            clickhouse.command(statement)
+            clickhouse.command(for_cluster(statement, cluster))
+            if view := view_of(statement):
+                fill(clickhouse, view, cluster)
         row = msgspec.json.encode({"version": entry.version, "name": entry.name, "checksum": entry.checksum})
         clickhouse.insert(f"{database}.schema_migrations", row, "JSONEachRow", {})
     return pending
