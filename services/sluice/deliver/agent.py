@@ -91,11 +91,12 @@ class DeliverService:
             self._intake,
             self._bus,
             clock,
-            lambda: self._intake.partitions,
+            self._certain_partitions,
             self._handler.started,
             self._handler.lane_states,
         )
-        self._handler.before_leaving = self._checkpoints.write_for
+        self._handler.before_leaving = self._last_checkpoints
+        books.ours = lambda: self._intake.certain
 
     @property
     def health(self) -> Health:
@@ -125,6 +126,14 @@ class DeliverService:
         await self._intake.start()
         self._tasks.run(self._checkpoints.write_forever(), "checkpoints")
         self._tasks.watch(lambda: self._intake.crashed)
+
+    def _certain_partitions(self) -> set[int]:
+        return self._intake.partitions if self._intake.certain else set()
+
+    async def _last_checkpoints(self, leaving: set[int]) -> None:
+        # One who stood still would overrule what the owner since then has written.
+        if self._intake.certain:
+            await self._checkpoints.write_for(leaving)
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""

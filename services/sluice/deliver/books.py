@@ -17,6 +17,8 @@ from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, put_off_record, suppression_record
 from sluice.ports.unsettled import Unsettled
 
+LOOK_AGAIN_S = 0.05
+
 
 class Books:
     """Writes, and calls a record done once what follows from it is durable.
@@ -29,6 +31,8 @@ class Books:
         self.bus = bus
         self.recorder = recorder
         self._unsettled = Unsettled(fatal)
+        self.ours: Callable[[], bool] = lambda: True
+        """Whether nobody else can have our partitions now: a worker that stood still may not know of it yet."""
 
     def record(self, outcome: Outcome, partition: int) -> asyncio.Future[Position]:
         """Publish an outcome to the partition of the ledger that keeps it."""
@@ -38,15 +42,29 @@ class Books:
         """The last word on a record: its outcome, then whatever else must be durable, then done."""
         stored = self.record(outcome, item.record.partition)
         if more:
-            self.run(self._publish_after(stored, more, item.done))
+            self.run(self._publish_after(stored, more, item))
         else:
             self._unsettled.when_stored([stored], item.done)
 
-    async def _publish_after(self, first: asyncio.Future[Position], records: tuple[Record, ...], done: Done) -> None:
+    async def _publish_after(self, first: asyncio.Future[Position], records: tuple[Record, ...], item: Item) -> None:
         await first
+        # Whoever has the mail by then may have sent it without reading this outcome: it must not come back as well.
+        if not await self.until_ours(item):
+            return
         for record in records:
             await self.bus.publish(record)
-        done()
+        item.done()
+
+    async def until_ours(self, item: Item) -> bool:
+        """Wait until the mail is certainly ours; False when it was handed back meanwhile: its partition has moved.
+
+        What was stored before is then read by whoever gets the partition later.
+        """
+        while not self.ours():
+            if item.handed_back:
+                return False
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return True
 
     def put_off(
         self, item: Item, until: float, reason: str, outcome: Outcome | None, now: float, *, slot_of: SlotOf = "site"

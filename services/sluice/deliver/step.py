@@ -46,6 +46,8 @@ class Attempts:
         False, with the attempt not counted, when a connection that is not ``fresh`` turned out to be closed by then:
         servers end idle connections as they like, which says nothing about the mail.
         """
+        if not await self._books.until_ours(item) or item.handed_back:
+            raise HandedBackError
         envelope = item.mail.envelope
         started = self._clock.now()
         item.waits = item.waits_at(started)
@@ -55,7 +57,7 @@ class Attempts:
 
         async def before_data() -> None:
             await stored
-            if item.handed_back:
+            if not await self._books.until_ours(item) or item.handed_back:
                 raise HandedBackError
 
         lane.begin(item, started)

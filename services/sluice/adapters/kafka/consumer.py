@@ -22,6 +22,8 @@ from faust.transport.drivers.aiokafka import Consumer, ensure_aiokafka_TP
 from faust.types import TP
 from faust.types.tuples import Message
 
+from sluice.adapters.kafka.membership import Membership, WitnessedThread
+
 log = structlog.get_logger(__name__)
 LONGEST_FETCH_S = 0.5
 """Seconds that a fetch waits for records: as long may one from before a rebalance hold up the first one after it."""
@@ -41,8 +43,14 @@ class DirectConsumer(Consumer):
 
     urgency: tuple[str, ...] = ()
     """Topics, the most urgent first."""
+    membership: Membership
     _fetch: asyncio.Task[Mapping[TP, Any]] | None = None
     """The fetch under way, also when nobody waits for it any more."""
+
+    def _new_consumer_thread(self) -> WitnessedThread:
+        thread = WitnessedThread(self, loop=self.loop, beacon=self.beacon)
+        thread.membership = self.membership
+        return thread
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  Faust's own
         """Records as they come; none that a rebalance overtook, which are read again by whoever has them now."""
@@ -127,7 +135,9 @@ class DirectConsumer(Consumer):
         return await super().wait_first(*coros, timeout=timeout)
 
 
-def use_direct_consumer(app: faust.App, urgency: tuple[str, ...]) -> None:
+def use_direct_consumer(app: faust.App, urgency: tuple[str, ...]) -> Membership:
     """Have ``app`` make its consumer of this class; call it before the application starts."""
     transport: Any = app.transport
-    transport.Consumer = type("UrgencyConsumer", (DirectConsumer,), {"urgency": urgency})
+    membership = Membership(app.conf.broker_session_timeout)
+    transport.Consumer = type("UrgencyConsumer", (DirectConsumer,), {"urgency": urgency, "membership": membership})
+    return membership

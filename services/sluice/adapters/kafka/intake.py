@@ -70,7 +70,7 @@ class FaustIntake:
         """When a record was last finished, or nothing was unfinished (monotonic seconds): a watchdog reads it."""
         self.joined = asyncio.Event()
         """Set once the group assigned something, or nothing, to this member."""
-        use_direct_consumer(app, topics)
+        self._membership = use_direct_consumer(app, topics)
         for topic in topics:
             self._declare_agent(topic)
         signals: Any = app  # the signals' declared type asks for a parameter that they do not pass
@@ -121,6 +121,11 @@ class FaustIntake:
     def partitions(self) -> set[int]:
         """Partition numbers that are ours."""
         return {tp.partition for tp in self._leases}
+
+    @property
+    def certain(self) -> bool:
+        """Whether nobody else can have our partitions: the broker counted us in less than a session ago."""
+        return self._membership.certain
 
     def finished_beyond(self, partition: int) -> dict[str, list[Range]]:
         """See :class:`sluice.ports.intake.Intake`."""

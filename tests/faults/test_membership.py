@@ -1,0 +1,129 @@
+"""A worker that stood still does nothing that another may have done meanwhile, until Kafka has counted it in again."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from tests.support.deliver import Worker
+
+from sluice.adapters.kafka.membership import Membership
+from sluice.domain.smtp import Replied
+from sluice.ports.mailer import Transaction
+
+REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER = 27, 25
+
+
+class Time:
+    """Monotonic seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def heartbeat() -> HeartbeatRequest:
+    return HeartbeatRequest("group", 1, "member")
+
+
+async def answered(membership: Membership, request: object, code: int, after: float, time: Time) -> None:
+    """Send a request that the broker answers ``after`` seconds later."""
+
+    async def send(_: object) -> object:
+        time.now += after
+        return SimpleNamespace(error_code=code)
+
+    await membership.witnessing(send)(request)
+
+
+def test_nobody_is_a_member_before_kafka_has_said_so() -> None:
+    assert not Membership(12.0, Time()).certain
+
+
+@pytest.mark.parametrize("request_", [heartbeat(), SyncGroupRequest("group", 1, "member", None, [])])
+async def test_a_member_is_certain_for_a_session_from_when_it_asked(request_: object) -> None:
+    """From when it asked, not from when it was answered: it may have stood still in between."""
+    time = Time()
+    membership = Membership(12.0, time)
+    await answered(membership, request_, 0, 5.0, time)
+    assert membership.certain
+    time.now += 6.9
+    assert membership.certain
+    time.now += 0.2
+    assert not membership.certain
+
+
+@pytest.mark.parametrize("code", [UNKNOWN_MEMBER, REBALANCE_IN_PROGRESS])
+async def test_a_refusal_makes_nobody_certain(code: int) -> None:
+    time = Time()
+    membership = Membership(12.0, time)
+    await answered(membership, heartbeat(), code, 0.0, time)
+    assert not membership.certain
+
+
+async def test_what_is_no_sign_of_life_to_the_broker_is_none_here() -> None:
+    time = Time()
+    membership = Membership(12.0, time)
+    await answered(membership, object(), 0, 0.0, time)
+    assert not membership.certain
+
+
+async def test_nothing_is_sent_while_another_may_have_the_mail() -> None:
+    worker = Worker()
+    books = worker.handler._books
+    books.ours = lambda: False
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    await asyncio.sleep(0.2)
+    assert worker.mailer.taken == []
+    assert worker.outcomes() == [], "an attempt that is not made must not be told to whoever has the mail"
+    books.ours = lambda: True
+    await asyncio.sleep(0.2)
+    await worker.settle()
+    assert len(worker.mailer.taken) == 1
+    assert worker.done == [0]
+    await worker.close()
+
+
+async def test_what_was_handed_back_while_it_was_uncertain_is_never_sent() -> None:
+    worker = Worker()
+    worker.handler._books.ours = lambda: False
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    leaving = asyncio.create_task(worker.handler.revoked({record.partition}))
+    for _ in range(30):
+        await asyncio.sleep(0.02)
+        await worker.clock.advance(0.05)
+    await leaving
+    assert worker.mailer.taken == []
+    assert worker.done == []
+    await worker.close()
+
+
+async def test_a_mail_is_not_put_off_by_one_who_stood_still() -> None:
+    """Its new owner may have delivered it: a copy out of the wheel would be a mail of its own."""
+    worker = Worker()
+    books = worker.handler._books
+
+    async def stand_still(_: Transaction) -> Replied:
+        books.ours = lambda: False
+        return Replied("rcpt", 451, "later")
+
+    worker.mailer.answer("m0@site.example", stand_still)
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    await asyncio.sleep(0.2)
+    assert [outcome.event_type for outcome in worker.outcomes()] == ["attempted", "deferred"]
+    assert worker.waiting() == []
+    leaving = asyncio.create_task(worker.handler.revoked({record.partition}))
+    for _ in range(30):
+        await asyncio.sleep(0.02)
+        await worker.clock.advance(0.05)
+    await leaving
+    assert worker.waiting() == []
+    assert worker.done == []
+    await worker.close()
