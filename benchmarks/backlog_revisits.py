@@ -28,11 +28,13 @@ from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.telemetry.logs import set_up_logs
 from sluice.deliver.books import Books
+from sluice.deliver.departures import Departures
 from sluice.deliver.handler import DeliverHandler
-from sluice.deliver.paths import Egress, Paths
+from sluice.deliver.paths import Paths
 from sluice.deliver.senders import Senders
 from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Recorder
+from sluice.domain.egress import Egress, Egresses
 from sluice.domain.mail import Envelope, Mail, ready_headers
 from sluice.domain.routing import RouteTable
 from sluice.domain.shaping import Rate
@@ -126,12 +128,14 @@ class Simulation:
         mailer = MemoryMailer()
         mailer.answer(HOST, self.site.take)
         books = Books(self.log.side("deliver"), Recorder("bench", b"key"), self._failures.append)
-        attempts = Attempts(books, self.clock, rules, "default", lambda: 0.5)
-        egress = Egress("default", "bench.example")
+        attempts = Attempts(books, self.clock, rules, lambda: 0.5)
+        departures = Departures(Egresses([Egress("default", "bench.example")]))
         routes = RouteTable.parse(f"*=smtp://{HOST}:25?tls=none")
-        paths = Paths(routes, MemoryResolver({}, {}), self.clock, egress, ())
+        paths = Paths(routes, MemoryResolver({}, {}), self.clock, ())
         self._mailer = mailer
-        self._senders = Senders(mailer, paths, attempts, self.clock, budget=200, patience=PATIENCE)
+        self._senders = Senders(
+            mailer, paths, attempts, self.clock, budget=200, patience=PATIENCE, departures=departures
+        )
         self.handler = DeliverHandler(
             books=books,
             attempts=attempts,

@@ -20,9 +20,10 @@ from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
 from sluice.adapters.smtp import SmtpMailer
 from sluice.adapters.smtp.connection import SmtpConnection
 from sluice.adapters.system.clock import SystemClock
-from sluice.deliver.paths import Egress, Path, Paths
+from sluice.deliver.paths import Path, Paths
 from sluice.deliver.protections import Protections
 from sluice.domain.dane import public_key
+from sluice.domain.egress import Egress
 from sluice.domain.routing import RouteTable
 from sluice.domain.site import Site
 from sluice.domain.smtp import Broken, Replied
@@ -30,6 +31,7 @@ from sluice.ports.mailer import Timeouts, Transaction
 
 QUICK = Timeouts(connect=5, command=5, data=5, dot=5, quit=1)
 MAIL = Transaction(mail_from="a@sender.example", rcpt_to="b@receiver.example", content=b"Subject: x\r\n\r\nbody\r\n")
+EGRESS = Egress("default", "out.example")
 
 
 class Parts:
@@ -63,8 +65,7 @@ class Parts:
         self.resolver = DnsResolver([address])
         fetcher = PolicyFetcher(self.resolver, private=True, port=runner.addresses[0][1], ca_file=self.ca_file)
         self.protections = Protections(CachedStsPolicies(self.resolver, fetcher), DaneResolver(address))
-        egress = Egress("default", "out.example", private_addresses=True)
-        self.paths = Paths(RouteTable(), self.resolver, SystemClock(), egress, (), self.protections)
+        self.paths = Paths(RouteTable(), self.resolver, SystemClock(), (), self.protections, private_addresses=True)
         return runner
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -73,7 +74,7 @@ class Parts:
     async def connect(self, server: ScriptedServer, *, ca_file: str | None = None) -> SmtpConnection | Replied | Broken:
         path = await self.paths.find("receiver.example")
         assert isinstance(path, Path), path
-        hops = await self.paths.hops(path, Site(name="mx.receiver.example"), "seed")
+        hops = await self.paths.hops(path, Site(name="mx.receiver.example"), EGRESS, "seed")
         if isinstance(hops, Broken):
             return hops
         return await SmtpMailer(QUICK, ca_file=ca_file).connect(msgspec.structs.replace(hops[0], port=server.port))

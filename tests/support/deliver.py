@@ -16,15 +16,18 @@ from sluice.adapters.memory.mailer import MemoryMailer
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.adapters.rules.loader import load_rules
 from sluice.deliver.books import Books
+from sluice.deliver.departures import Departures
 from sluice.deliver.handler import DeliverHandler
-from sluice.deliver.paths import Egress, Paths
+from sluice.deliver.paths import Paths
 from sluice.deliver.senders import Senders
 from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Recorder
+from sluice.domain.egress import Egress, Egresses
 from sluice.domain.mail import Envelope, Mail, Progress, ready_headers
 from sluice.domain.outcome import Outcome, decode_outcome
 from sluice.domain.priorities import Priorities
+from sluice.domain.reference import Tenant
 from sluice.domain.routing import RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.sharing import Shares
@@ -34,6 +37,9 @@ from sluice.ports.intake import Taken
 
 PARTITIONS = 4
 TOPICS = dict.fromkeys((*READY.values(), OUTCOME), PARTITIONS) | dict.fromkeys((*WHEEL.values(), DEAD, SUPPRESSIONS), 1)
+
+
+ONE_EGRESS = Egresses([Egress("default", "test.example")])
 
 
 class Worker:
@@ -55,6 +61,8 @@ class Worker:
         name: str = "test",
         budget: int = 100,
         priorities: Priorities = Priorities(),  # noqa: B008  frozen
+        egresses: Egresses = ONE_EGRESS,
+        tenant: Callable[[str], Tenant | None] = lambda _: None,
     ) -> None:
         self.bus = bus or MemoryBus(TOPICS)
         self.clock = clock or MemoryClock()
@@ -63,9 +71,10 @@ class Worker:
         self.partitions = PARTITIONS
         rules = rules or load_rules()
         books = Books(self.bus, Recorder("test", b"key"), self.failures.append)
-        attempts = Attempts(books, self.clock, rules, "default", lambda: 0.5)
-        egress = Egress("default", "test.example")
-        paths = Paths(RouteTable.parse(routes), resolver or MemoryResolver({}, {}), self.clock, egress, ())
+        attempts = Attempts(books, self.clock, rules, lambda: 0.5)
+        paths = Paths(
+            RouteTable.parse(routes), resolver or MemoryResolver({}, {}), self.clock, (), private_addresses=True
+        )
         self.shared = SharedLimits(
             limits or LimitBook(lambda _: None),
             Shares(name),
@@ -82,6 +91,7 @@ class Worker:
             budget=budget,
             patience=patience,
             gate=self.shared,
+            departures=Departures(egresses, tenant),
             priorities=priorities,
         )
         self.handler = DeliverHandler(

@@ -8,10 +8,11 @@ from tests.support.deliver import Worker
 from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.adapters.memory.tls_policies import MemoryDaneRecords, MemoryStsPolicies
-from sluice.deliver.paths import CONNECT_WITHIN, Egress, Path, Paths
+from sluice.deliver.paths import CONNECT_WITHIN, Path, Paths
 from sluice.deliver.protections import Protections
 from sluice.domain.conclusion import Recorder, Way
 from sluice.domain.dane import DaneFailed, DaneHost, Tlsa
+from sluice.domain.egress import NO_FAMILY, Egress
 from sluice.domain.mta_sts import StsMode, StsPolicy
 from sluice.domain.routing import RouteTable
 from sluice.domain.site import Site
@@ -22,6 +23,7 @@ from sluice.ports.tls_policies import DaneHosts
 
 MX = MxHosts(((10, "one.example"), (20, "two.example")), 300)
 SITE = Site(name="one.example")
+EGRESS = Egress("default", "out.example")
 KEY = DaneHost("one.example", (Tlsa(3, 1, 1, b"x" * 32),), ("one.example", "a.example"))
 NEW = DaneHost("one.example", (Tlsa(3, 1, 1, b"y" * 32),), ("one.example", "a.example"))
 
@@ -35,22 +37,21 @@ class World:
         self.sts = MemoryStsPolicies()
         self.dane = MemoryDaneRecords()
         self.clock = MemoryClock()
-        egress = Egress("default", "out.example", private_addresses=True)
         protections = Protections(self.sts, self.dane)
-        self.paths = Paths(RouteTable.parse(routes), self.resolver, self.clock, egress, (), protections)
+        self.paths = Paths(RouteTable.parse(routes), self.resolver, self.clock, (), protections, private_addresses=True)
 
     async def path(self, domain: str = "a.example") -> Path:
         found = self.paths.known(domain) or await self.paths.find(domain)
         assert isinstance(found, Path), found
         return found
 
-    async def hops(self, domain: str = "a.example", site: Site = SITE) -> tuple[Hop, ...]:
-        found = await self.paths.hops(await self.path(domain), site, "seed")
+    async def hops(self, domain: str = "a.example", site: Site = SITE, egress: Egress = EGRESS) -> tuple[Hop, ...]:
+        found = await self.paths.hops(await self.path(domain), site, egress, "seed")
         assert isinstance(found, tuple), found
         return found
 
-    async def refusal(self) -> Broken:
-        found = await self.paths.hops(await self.path(), SITE, "seed")
+    async def refusal(self, egress: Egress = EGRESS) -> Broken:
+        found = await self.paths.hops(await self.path(), SITE, egress, "seed")
         assert isinstance(found, Broken), found
         return found
 
@@ -168,7 +169,7 @@ async def test_a_path_in_long_use_takes_over_new_tlsa_records(world: World) -> N
     world.dane.domains["a.example"] = DaneHosts({"one.example": NEW, "two.example": None}, 60)
 
     async def record() -> DaneHost | None:
-        hops = await world.paths.hops(path, SITE, "seed")
+        hops = await world.paths.hops(path, SITE, EGRESS, "seed")
         assert isinstance(hops, tuple)
         return hops[0].dane
 
@@ -186,3 +187,29 @@ def test_the_outcome_says_what_a_policy_in_testing_found() -> None:
     outcome = Recorder("test", b"key").of_mail(worker.envelope("m"), "delivered", 0.0, way=way)
     assert outcome.tls is not None
     assert (outcome.tls.policy, outcome.tls.failure) == ("opportunistic", "mta_sts: expired")
+
+
+async def test_each_address_is_called_from_one_of_its_own_family(world: World) -> None:
+    egress = Egress("both", "both.example", ("198.51.100.1", "2001:db8:1::1"))
+    assert [(hop.address, hop.source_address, hop.ehlo) for hop in await world.hops(egress=egress)] == [
+        ("192.0.2.1", "198.51.100.1", "both.example"),
+        ("2001:db8::1", "2001:db8:1::1", "both.example"),
+        ("192.0.2.2", "198.51.100.1", "both.example"),
+    ]
+
+
+async def test_addresses_of_a_family_that_the_egress_lacks_are_left_out(world: World) -> None:
+    four, six = Egress("four", "out.example", ("198.51.100.1",)), Egress("six", "out.example", ("2001:db8:1::1",))
+    assert [hop.address for hop in await world.hops(egress=four)] == ["192.0.2.1", "192.0.2.2"]
+    assert [hop.address for hop in await world.hops(egress=six)] == ["2001:db8::1"]
+    world.resolver.hosts["one.example"] = ("192.0.2.1",)
+    assert await world.refusal(six) == NO_FAMILY
+
+
+async def test_a_fixed_host_is_called_from_every_address_of_the_egress_in_turn() -> None:
+    world = World("*=smtp://relay.example:2525")
+    egress = Egress("both", "both.example", ("198.51.100.1", "2001:db8:1::1"))
+    assert [(hop.host, hop.source_address, hop.connect_within) for hop in await world.hops(egress=egress)] == [
+        ("relay.example", "198.51.100.1", CONNECT_WITHIN),
+        ("relay.example", "2001:db8:1::1", None),
+    ]

@@ -16,6 +16,7 @@ from sluice.adapters.memory.demands import MemoryDemands
 from sluice.adapters.memory.mailer import TAKEN, MemoryMailer
 from sluice.deliver.meter import Meter
 from sluice.deliver.shared_limits import LimitBook
+from sluice.domain.egress import Egress, Egresses
 from sluice.domain.reference import Tenant
 from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
@@ -39,7 +40,8 @@ class Cluster:
         self.demands = MemoryDemands(self.clock)
         self.delay = delay
         self.tenants = {tenant.tenant_id: tenant for tenant in tenants}
-        self.limits = LimitBook(self.tenants.get, "default", egress)
+        self.limits = LimitBook(self.tenants.get)
+        self.egresses = Egresses([Egress("default", "test.example", rate=egress)])
         first = Worker(clock=self.clock)
         self.bus, self._maker = first.bus, first
         self.workers: dict[str, Worker] = {}
@@ -62,6 +64,7 @@ class Cluster:
             clock=self.clock,
             mailer=self.mailer,
             limits=self.limits,
+            egresses=self.egresses,
             demands=self.demands.member(self.delay),
             name=name,
         )

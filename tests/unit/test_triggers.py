@@ -119,7 +119,7 @@ def test_actions_that_hold_together_are_put_together() -> None:
     assert len(fired) == 5
     effects = triggers.effects(state, 6.0)
     assert effects.rate_factor == pytest.approx(0.05)
-    assert (effects.connections, effects.egress_switched_until) == (2, 105.0)
+    assert (effects.connections, effects.switched) == (2, {"": ""})
 
 
 def test_conditions_are_those_of_rules() -> None:

@@ -8,21 +8,21 @@ import uuid
 
 from sluice.deliver.books import Books
 from sluice.deliver.checkpoints import Checkpoints
+from sluice.deliver.departures import Departures
 from sluice.deliver.handler import DeliverHandler
-from sluice.deliver.paths import Egress, Paths
+from sluice.deliver.paths import Paths
 from sluice.deliver.protections import Protections
 from sluice.deliver.senders import Senders
 from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
 from sluice.domain.errors import SluiceError
 from sluice.domain.priorities import Priorities
-from sluice.domain.shaping import Rate
 from sluice.domain.sharing import Shares
 from sluice.domain.topics import DEMAND, OUTCOME, READY, SITES, TENANTS
 from sluice.ports.health import Health
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
-from sluice.runtime.stall import stalled
+from sluice.runtime.stall import overdue, stalled
 from sluice.runtime.tasks import Tasks
 
 GROUP = "sluice-deliver"
@@ -40,23 +40,21 @@ class DeliverService:
         self._catalogue, self._reference = wiring.reference(settings, (SITES, TENANTS))
         clock = wiring.SystemClock()
         rules = wiring.rules(settings)
-        egress = Egress(
-            settings.source_address or "default",
-            settings.ehlo_name,
-            settings.source_address,
-            dict(wiring.egress_secrets(settings)),
-        )
+        departures = Departures(wiring.egresses(settings, rules), self._catalogue.tenant)
         books = Books(self._bus, wiring.recorder(settings), self._tasks.fail)
-        attempts = Attempts(books, clock, rules, egress.name, random.random)
+        attempts = Attempts(books, clock, rules, random.random)
         self._protections = Protections(wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings))
         paths = Paths(
-            wiring.routes(settings), self._resolver, clock, egress, wiring.own_names(settings), self._protections
+            wiring.routes(settings),
+            self._resolver,
+            clock,
+            wiring.own_names(settings),
+            self._protections,
+            secrets=wiring.egress_secrets(settings),
         )
         self._demands = wiring.demands(settings, self._bus)
         self._shared = SharedLimits(
-            LimitBook(
-                self._catalogue.tenant, egress.name, Rate.parse(settings.egress_rate) if settings.egress_rate else None
-            ),
+            LimitBook(self._catalogue.tenant),
             Shares(f"{settings.node}-{uuid.uuid4().hex[:12]}"),
             self._demands,
             clock,
@@ -71,6 +69,7 @@ class DeliverService:
             budget=settings.connections,
             patience=settings.patience_s,
             gate=self._shared,
+            departures=departures,
             priorities=Priorities.parse(settings.priority_weights, settings.priority_reserve),
         )
         self._handler = DeliverHandler(
@@ -87,6 +86,7 @@ class DeliverService:
         )
         self._shared.go_on = self._handler.go_on
         self._intake = wiring.intake(settings, GROUP, tuple(READY.values()), self._handler)
+        self._watch = wiring.reading_watch(settings, GROUP, lambda: self._intake.reading)
         self._checkpoints = Checkpoints(
             self._intake,
             self._bus,
@@ -100,9 +100,12 @@ class DeliverService:
 
     @property
     def health(self) -> Health:
-        """A mail under way may take as long as its site does; anything else must move."""
-        waiting = self._intake.unfinished - len(self._senders.attempting)
+        """A mail under way may take as long as its site does, within its timeouts; anything else must move."""
+        waiting = self._intake.unfinished - len(self._senders.attempting) - self._senders.dialling
         reason = stalled(waiting, self._intake.moved_at, self._settings.stall_s)
+        reason = (
+            reason or overdue(self._handler.oldest(), longest_in_hand(self._settings), "a mail") or self._watch.reason
+        )
         facts = {
             "unfinished": float(self._intake.unfinished),
             "connections": float(self._senders.connections),
@@ -125,6 +128,7 @@ class DeliverService:
         self._tasks.run(self._handler.sweep_forever(), "sweep")
         await self._intake.start()
         self._tasks.run(self._checkpoints.write_forever(), "checkpoints")
+        self._tasks.run(self._watch.run(), "reading watch")
         self._tasks.watch(lambda: self._intake.crashed)
 
     def _certain_partitions(self) -> set[int]:
@@ -150,6 +154,16 @@ class DeliverService:
         await self._protections.close()
         await self._resolver.close()
         await self._bus.close()
+
+
+def longest_in_hand(settings: Settings) -> float:
+    """Seconds that one mail can be in a worker's hands while every wait in it is bounded as set.
+
+    Queueing, a connection (banner, TLS, two greetings) and a transaction: MAIL, RCPT, DATA, content, the reply to it.
+    """
+    connecting = 3 * settings.smtp_connect_s + 2 * settings.smtp_command_s
+    sending = 2 * settings.smtp_command_s + 3 * settings.smtp_data_s + settings.smtp_dot_s
+    return settings.patience_s + connecting + sending + 2 * settings.stall_s
 
 
 async def open_deliver(settings: Settings) -> DeliverService:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sluice.deliver.pace import Pace
 from sluice.domain.adaptive import Give, Pressure, base_rate, eased
 from sluice.domain.events import PRIORITIES
 from sluice.domain.lanes import LaneState
 from sluice.domain.shaping import IDLE, Gcra, Rate
-from sluice.domain.site import Penalty, Share, Site
+from sluice.domain.site import Penalty, Site
 
 
 class Allowance:
@@ -20,8 +21,8 @@ class Allowance:
         self._plain = site.share(number)
         self._pause = site.pause
         self._give = give
-        self._penalty: Penalty | None = None
-        self._penalised_until = 0.0
+        self._penalty = Penalty()
+        self._penalised: dict[str, float] = {}
         self._pressure = Pressure()
         self._cuts: tuple[tuple[float, float], ...] = ()
         self._most: int | None = None
@@ -34,22 +35,29 @@ class Allowance:
         self._booked = [IDLE for _ in PRIORITIES]
         self._connects = _gcra(self._plain.connect_rate)
         self._connected = IDLE
-
-    @property
-    def share(self) -> Share:
-        """The allowance while nothing but a penalty cuts it."""
-        return self._plain if self._penalty is None else self._penalty.apply(self._plain)
+        self._through = site.egress_share(number)
+        self._paces: dict[str, Pace] = {}
 
     def connections(self, now: float) -> int:
         """How many may be open; at least one."""
-        most = self.share.connections if self._most is None else min(self.share.connections, self._most)
+        most = self._plain.connections if self._most is None else min(self._plain.connections, self._most)
         return max(1, round(most * self._pressure.share_at(now, self._give)))
 
-    def rate(self, now: float, service: float) -> Rate | None:
+    def connections_through(self, egress: str, now: float) -> int:
+        """How many of them may be open through ``egress``; at least one."""
+        most = self._plain.connections if self._through.connections is None else self._through.connections
+        return max(1, min(most, self._penalty.connections) if self._penalised_until(egress) > now else most)
+
+    def rate(self, now: float, service: float, egress: str = "") -> Rate | None:
         """The rate in force; ``service`` is what a mail takes, in seconds. None is unlimited."""
-        if self._penalty is not None and now >= self._penalised_until:
-            self._penalty = None
-        return self._rate_at(now, service)
+        rates = [self._rate_at(now, service), self._through.rate]
+        if self._penalised_until(egress) > now:
+            rates.append(self._penalty.rate)
+        return max((rate for rate in rates if rate), key=lambda rate: rate.interval, default=None)
+
+    def _penalised_until(self, egress: str) -> float:
+        # Before there were several egresses, what was learnt held for whichever there was.
+        return max(self._penalised.get(egress, 0.0), self._penalised.get("", 0.0)) if self._penalised else 0.0
 
     def _rate_at(self, at: float, service: float) -> Rate | None:
         """The rate in force at ``at``, should nothing happen until then."""
@@ -57,9 +65,8 @@ class Allowance:
         for factor, until in self._cuts:
             if at < until:
                 share *= factor
-        allowed = self._plain if at >= self._penalised_until else self.share
-        rate = allowed.rate
-        return rate if share >= 1.0 else eased(base_rate(rate, allowed.connections, service), share)
+        rate = self._plain.rate
+        return rate if share >= 1.0 else eased(base_rate(rate, self._plain.connections, service), share)
 
     def paused(self, now: float) -> tuple[float, str]:
         """Until when nothing may be sent, and why; in the past when it may."""
@@ -67,12 +74,17 @@ class Allowance:
             return self._suspended_until, "suspended by an operator"
         return self._paused_until, self._paused_why
 
-    def book(self, now: float, service: float, rank: int) -> float:
+    def book(self, now: float, service: float, rank: int, egress: str = "") -> float:
         """A slot for a mail that has just come: when it may be sent at the earliest, given those booked before.
 
         Each priority (``rank`` 0 is the highest) books for itself, so that a bulk backlog takes no urgent mail's slot;
-        who really goes is decided when a slot comes, by turns.
+        who really goes is decided when a slot comes, by turns. ``egress`` has a rate of its own within the lane.
         """
+        pace = self._pace(egress, now)
+        slot = self._book(now, service, rank)
+        return slot if pace is None else max(slot, pace.book(now, rank))
+
+    def _book(self, now: float, service: float, rank: int) -> float:
         self._refresh(now, service)
         if self._gcra is None:
             return now
@@ -84,8 +96,18 @@ class Allowance:
         self._booked[rank], slot = gcra.reserve(ahead, now)
         return slot
 
-    def turn(self, now: float, service: float) -> float:
+    def turn(self, now: float, service: float, egress: str = "") -> float:
         """Take a turn to send: 0.0 when one may go now, else the seconds until it is worth asking again."""
+        pace = self._pace(egress, now)
+        wait = pace.wait(now) if pace else 0.0
+        if wait > 0:
+            return max(0.001, wait)
+        wait = self._turn(now, service)
+        if pace and not wait:
+            pace.take(now)
+        return wait
+
+    def _turn(self, now: float, service: float) -> float:
         until, _ = self.paused(now)
         if until > now:
             return until - now
@@ -133,16 +155,25 @@ class Allowance:
         """Triggers' word: factors of the rate, each until a time, and at most so many connections, None for all."""
         self._cuts, self._most = cuts, connections
 
-    def penalise(self, penalty: Penalty, now: float) -> None:
-        """The site blames our reputation: use the penalty's allowance while it lasts."""
+    def penalise(self, penalty: Penalty, now: float, egress: str = "") -> None:
+        """The site blames the reputation of ``egress``: use the penalty's allowance there while it lasts."""
         self._penalty = penalty
-        self._penalised_until = now + penalty.lasts
+        self._penalise(egress, now + penalty.lasts, now)
+
+    def _penalise(self, egress: str, until: float, now: float) -> None:
+        self._penalised[egress] = until
+        pace = self._paces.get(egress)
+        if pace is not None:
+            pace.slow_down(self._penalty.rate, until)
+        else:
+            self._pace(egress, now)
 
     def state(self) -> LaneState:
         """What the next owner should know."""
         return LaneState(
             pressure=self._pressure,
-            penalised_until=self._penalised_until if self._penalty else 0.0,
+            penalised_until=max(self._penalised.values(), default=0.0),
+            penalised=tuple(self._penalised.items()),
             paused_until=self._paused_until,
             paused_why=self._paused_why,
             failed_connects=self._failed_connects,
@@ -153,12 +184,24 @@ class Allowance:
         self._pressure = state.pressure
         self._failed_connects = state.failed_connects
         self._paused_until, self._paused_why = state.paused_until, state.paused_why
-        if state.penalised_until > now:
-            self._penalty, self._penalised_until = penalty, state.penalised_until
+        self._penalty = penalty
+        for egress, until in state.penalised or (("", state.penalised_until),):
+            if until > now:
+                self._penalise(egress, until, now)
+
+    def _pace(self, egress: str, now: float) -> Pace | None:
+        found = self._paces.get(egress)
+        if found is not None or (self._through.rate is None and not self._penalised):
+            return found
+        found = self._paces[egress] = Pace(self._through.rate, now)
+        until = self._penalised_until(egress)
+        if until > now:
+            found.slow_down(self._penalty.rate, until)
+        return found
 
     def _refresh(self, now: float, service: float) -> None:
         """Let the limiter follow the rate in force; what was sent stays counted."""
-        rate = self.rate(now, service)
+        rate = self._rate_at(now, service)
         if rate is None:
             self._gcra = None
         elif self._gcra is None or self._gcra.interval != rate.interval:

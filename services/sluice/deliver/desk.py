@@ -102,9 +102,7 @@ class Desk:
         self._give_back_general(seat)
         self._fill(seat.slots)
         self.staff(seat.flow)
-        for each in seat.slots:
-            if len(each.line) and each.full:
-                self._let_one_go(each)
+        self._make_room(seat.slots)
 
     def rises(self, seat: Seat) -> None:
         """The agent does not wait any more."""
@@ -114,7 +112,7 @@ class Desk:
 
     def dismiss(self, slots: Slots, before: float) -> None:
         """Have those connections of ``slots`` closed that have been idle since ``before`` or longer."""
-        for seat in [seat for seat in slots.idle if seat.since <= before]:
+        for seat in [seat for seat in slots.idle if seat.since <= before or slots.overfull]:
             self._leaves(seat)
             seat.call.set()
 
@@ -128,12 +126,17 @@ class Desk:
         self._give_back_general(seat)
         self._fill(seat.slots)
         self.staff(seat.flow)
+        self._make_room(seat.slots)
 
     def _fill(self, slots: tuple[Slots, ...]) -> None:
         """Call those who waited for one of ``slots``, as far as there is room now."""
         for each in slots:
             while (flow := each.line.next(partial(_room_for, each))) is not None:
                 self.staff(flow)
+
+    def _make_room(self, slots: tuple[Slots, ...]) -> None:
+        for each in slots:
+            self._let_one_go(each)
 
     def _let_one_go(self, slots: Slots) -> None:
         """Make room: the connection that has been idle for longest is closed."""

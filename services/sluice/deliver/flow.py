@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sluice.deliver.item import Item
 from sluice.deliver.paths import Path
+from sluice.domain.egress import Egress
 from sluice.domain.events import PRIORITIES
 from sluice.domain.shaping import WeightedChooser
 
@@ -20,11 +21,16 @@ RANK = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 
 
 class Flow:
-    """The queues. ``path`` leads to the hosts that take the mails; ``slots`` are the limits that connections count in,
-    those that hold for the fewest first."""
+    """The queues. ``egress`` is where the mails leave from, ``path`` leads to the hosts that take them.
 
-    def __init__(self, lane: Lane, path: Path, slots: tuple[Slots, ...], chooser: WeightedChooser) -> None:
+    ``slots`` are the limits that connections count in, those that hold for the fewest first.
+    """
+
+    def __init__(
+        self, lane: Lane, egress: Egress, path: Path, slots: tuple[Slots, ...], chooser: WeightedChooser
+    ) -> None:
         self.lane = lane
+        self.egress = egress
         self.path = path
         self.slots = slots
         self.queues: tuple[deque[Item], ...] = tuple(deque() for _ in PRIORITIES)

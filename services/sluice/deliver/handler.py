@@ -151,7 +151,8 @@ class DeliverHandler:
             return
         mail, patience = item.mail, self._patience
         wait = lane.hindered(mail, now, patience)
-        wait = wait or self._senders.gate.place(mail, now) or lane.booked(mail, now, patience)
+        item.egress = self._senders.departures.choose(mail, lane)
+        wait = wait or self._senders.gate.place(item, now) or lane.booked(item, now, patience)
         if wait is not None:
             self._attempts.throttled(item, wait.until, wait.reason, wait.what)
         else:
@@ -198,7 +199,7 @@ class DeliverHandler:
             )
             learnt = self._learnt.pop(name, None)
             if learnt is not None:
-                lane.allowance.restore(learnt, self._rules.sites.penalty, now)
+                lane.restore(learnt, self._rules, now)
             lane.allowance.suspend(self._suspended_until(site))
             if self._has_moved(name):
                 lane.allowance.pause(self._grown_at + SETTLE_S, "its lane has just moved")
@@ -221,8 +222,13 @@ class DeliverHandler:
         for partition in partitions:
             self._ledgers.pop(partition, None)
 
+    def oldest(self) -> float:
+        """Seconds since the record was taken that has been in hand longest; 0.0 when there is none."""
+        taken = [item.taken_at for items in self._items.values() for item in items]
+        return self._clock.now() - min(taken) if taken else 0.0
+
     def started(self, partition: int) -> list[tuple[str, int]]:
-        """Topic and offset of attempts under way in a partition, or left open by its owner before, for its checkpoint."""
+        """Topic and offset of attempts under way in a partition, or left open by an earlier owner, for its checkpoint."""
         items = [item.record for item in self._senders.attempting if item.record.partition == partition]
         ledger = self._ledgers.get(partition)
         return [(record.topic, record.offset) for record in items] + (ledger.untaken() if ledger else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluice.domain.egress import Egress
 from sluice.domain.mail import Mail, Waits
 from sluice.domain.outcome import Source
 from sluice.ports.intake import Done, Taken
@@ -10,7 +11,7 @@ from sluice.ports.intake import Done, Taken
 class Item:
     """A mail, the record it was read from, and what happened to it since. Lives in one process's memory only."""
 
-    __slots__ = ("attempts", "done", "handed_back", "mail", "parked_at", "record", "taken_at", "waits")
+    __slots__ = ("attempts", "done", "egress", "handed_back", "mail", "parked_at", "record", "taken_at", "waits")
 
     def __init__(self, mail: Mail, record: Taken, done: Done, now: float) -> None:
         self.mail = mail
@@ -20,6 +21,8 @@ class Item:
         self.attempts = mail.progress.attempt
         self.handed_back = False
         """Its partition moved away: no attempt may begin, another worker will read the record."""
+        self.egress: Egress | None = None
+        """Where it is to leave from, once that was chosen."""
         self.parked_at: float | None = None
         """Since when it has waited for room under a limit that several lanes share."""
         progress = mail.progress

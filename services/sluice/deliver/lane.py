@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -12,9 +13,11 @@ from sluice.deliver.flow import RANK, Flow
 from sluice.deliver.item import Item
 from sluice.deliver.paths import Path
 from sluice.deliver.slots import Slots
+from sluice.domain.egress import Egress
 from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Mail
 from sluice.domain.priorities import Priorities
+from sluice.domain.rules import Rules
 from sluice.domain.shaping import WeightedChooser
 from sluice.domain.site import Site
 from sluice.domain.triggers import Effects, Fired, Seen, Triggers, TriggerState
@@ -49,22 +52,40 @@ class Lane:
         self.name = name
         self.site = site
         self.allowance = Allowance(site, number, clock.now())
-        self.flows: dict[str, Flow] = {}
+        self.flows: dict[tuple[str, str], Flow] = {}
+        self.switched: Mapping[str, str] = {}
+        """Egresses that triggers keep its mail from, as :attr:`sluice.domain.triggers.Effects.switched` says."""
+        self._clock = clock
+        self._priorities = priorities
         self._chooser = WeightedChooser(priorities.weights)
-        self.slots = Slots(lambda: self.allowance.connections(clock.now()), priorities, self._chooser)
+        self.slots = self._slots(lambda: self.allowance.connections(clock.now()))
+        self._per_egress: dict[str, Slots] = {}
         self.service = 0.05
         """Seconds that a mail keeps a connection busy, averaged."""
         self._running: dict[Item, float] = {}
         self._triggered = TriggerState()
         self._effects = Effects()
 
-    def flow(self, path: Path, *more: Slots) -> Flow:
-        """The flow that takes ``path``; its connections count in the lane's slots and in ``more``."""
-        found = self.flows.get(path.key)
+    def flow(self, egress: Egress, path: Path, *more: Slots) -> Flow:
+        """The flow that takes ``egress`` and ``path``; its connections count in the lane's slots and in ``more``."""
+        key = (egress.name, path.key)
+        found = self.flows.get(key)
         if found is None:
-            found = self.flows[path.key] = Flow(self, path, (self.slots, *more), self._chooser)
+            slots = (self._slots_through(egress.name), self.slots, *more)
+            found = self.flows[key] = Flow(self, egress, path, slots, self._chooser)
         found.path = path
         return found
+
+    def _slots_through(self, egress: str) -> Slots:
+        """What the site lets a single egress have."""
+        if egress not in self._per_egress:
+            self._per_egress[egress] = self._slots(
+                lambda: self.allowance.connections_through(egress, self._clock.now())
+            )
+        return self._per_egress[egress]
+
+    def _slots(self, total: Callable[[], int]) -> Slots:
+        return Slots(total, self._priorities, self._chooser)
 
     @property
     def queued(self) -> int:
@@ -82,13 +103,14 @@ class Lane:
             return Wait(now + min(guess, LONGEST_GUESS), "connection")
         return None
 
-    def booked(self, mail: Mail, now: float, patience: float) -> Wait | None:
+    def booked(self, item: Item, now: float, patience: float) -> Wait | None:
         """Where a mail that may go as far as others are concerned waits for the rate: None for here, in memory.
 
         A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
         """
+        mail, egress = item.mail, item.egress.name if item.egress else ""
         if mail.progress.slot is None or mail.progress.slot_of == "shared":
-            slot = self.allowance.book(now, self.service, RANK[mail.envelope.priority])
+            slot = self.allowance.book(now, self.service, RANK[mail.envelope.priority], egress)
             if slot - now > patience:
                 return Wait(slot, "rate")
         return None
@@ -123,6 +145,7 @@ class Lane:
             return
         self._effects = triggers.effects(self._triggered, now)
         self.allowance.limit(self._effects.cuts, self._effects.connections)
+        self.switched = self._effects.switched
         if self._effects.lane_suspended_until is not None:
             self.allowance.pause(self._effects.lane_suspended_until, "a trigger's rule")
 
@@ -135,9 +158,9 @@ class Lane:
         """Take every queued mail out."""
         return [item for flow in self.flows.values() for item in flow.overdue(math.inf)]
 
-    def turn(self, now: float) -> float:
+    def turn(self, now: float, egress: str) -> float:
         """Take a turn to send: 0.0 when it may go now, else the seconds until it is worth asking again."""
-        return self.allowance.turn(now, self.service)
+        return self.allowance.turn(now, self.service, egress)
 
     def begin(self, item: Item, now: float) -> None:
         """An attempt occupies a connection from ``now``."""
@@ -148,11 +171,25 @@ class Lane:
         started = self._running.pop(item, now)
         self.service += (now - started - self.service) * 0.1
 
+    def restore(self, state: LaneState, rules: Rules, now: float) -> None:
+        """Take over what the owner before had learnt."""
+        self.allowance.restore(state, rules.sites.penalty, now)
+        self._triggered = rules.triggers.restore(state.triggered, now)
+        self.follow_triggers(rules.triggers, now)
+
     def state(self, now: float, node: str) -> LaneState:
         """The lane as it stands, for the next owner and for whoever looks."""
-        rate = self.allowance.rate(now, self.service)
+        rates = [
+            self.allowance.rate(now, self.service, egress) for egress in {egress for egress, _ in self.flows} or ("",)
+        ]
+        rate = None if None in rates else min((each for each in rates if each), key=lambda each: each.interval)
         return msgspec.structs.replace(
             self.allowance.state(),
+            triggered=tuple(
+                (fired.trigger.id, fired.subject, fired.until)
+                for fired in self._triggered.active.values()
+                if fired.until > now
+            ),
             queued=self.queued,
             connections=self.slots.taken,
             rate=str(rate) if rate else "unlimited",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from sluice.deliver.protections import Protections
+from sluice.domain.egress import Egress
 from sluice.domain.routing import (
     NO_ADDRESS,
     NO_SUCH_DOMAIN,
@@ -15,6 +16,7 @@ from sluice.domain.routing import (
     RelayRoute,
     Route,
     RouteTable,
+    StaticRoute,
     interleaved,
     lookup_failed,
     mx_targets,
@@ -35,17 +37,6 @@ CONNECT_WITHIN = 10.0
 (RFC 6298), and not the minute that a silent family or host would cost each new connection."""
 
 
-class Egress(msgspec.Struct, frozen=True):
-    """Where mail leaves from. ``secrets`` maps a route's ``password_ref`` to the password."""
-
-    name: str
-    ehlo: str
-    source_address: str | None = None
-    secrets: dict[str, str] = {}
-    private_addresses: bool = False
-    """Whether MX hosts on private or loopback addresses may be connected to."""
-
-
 class Path(msgspec.Struct, frozen=True):
     """The way to a domain's servers: ``key`` is equal for domains that the same servers take mail for, held to the same
     protection, so that one's mail may go over connections made for the other."""
@@ -64,16 +55,23 @@ class Paths:
         routes: RouteTable,
         resolver: Resolver,
         clock: Clock,
-        egress: Egress,
         own_names: Collection[str],
         protections: Protections | None = None,
+        *,
+        secrets: Mapping[str, str] | None = None,
+        private_addresses: bool = False,
     ) -> None:
-        """Without ``protections``, what domains publish about TLS is not asked for."""
+        """Without ``protections``, what domains publish about TLS is not asked for.
+
+        ``secrets`` maps a route's ``password_ref`` to the password; with ``private_addresses`` MX hosts on private or
+        loopback addresses may be connected to.
+        """
         self._routes = routes
         self._resolver = resolver
         self._clock = clock
-        self._egress = egress
         self._own_names = own_names
+        self._secrets = dict(secrets or {})
+        self._private_addresses = private_addresses
         self._protections = protections or Protections()
         self._known: dict[str, tuple[float, Path | Broken]] = {}
 
@@ -101,23 +99,10 @@ class Paths:
             return lookup_failed(answer.reason)
         return self._remember(domain, NULL_MX if isinstance(answer, NullMx) else NO_SUCH_DOMAIN, answer.ttl)
 
-    async def hops(self, path: Path, site: Site, seed: str) -> tuple[Hop, ...] | Broken:
-        """Servers to try, in order; ``seed`` shuffles those of equal preference."""
-        egress, route = self._egress, path.route
-        if not isinstance(route, MxRoute):
-            relay = route if isinstance(route, RelayRoute) else None
-            return (
-                Hop(
-                    host=route.host,
-                    port=route.port,
-                    ehlo=egress.ehlo,
-                    source_address=egress.source_address,
-                    tls=route.tls or site.tls,
-                    implicit_tls=route.implicit_tls,
-                    username=relay.username if relay else None,
-                    password=egress.secrets.get(relay.password_ref) if relay else None,
-                ),
-            )
+    async def hops(self, path: Path, site: Site, egress: Egress, seed: str) -> tuple[Hop, ...] | Broken:
+        """Servers to try from ``egress``, in order; ``seed`` shuffles those of equal preference."""
+        if not isinstance(path.route, MxRoute):
+            return self._fixed(path.route, site, egress)
         path = await self._fresh(path)
         targets = mx_targets(path.hosts, own_names=self._own_names, seed=seed)
         if isinstance(targets, Broken):
@@ -133,21 +118,39 @@ class Paths:
             if isinstance(answer, LookupFailed):
                 failure = lookup_failed(answer.reason)
                 continue
-            hops += (
-                Hop(
-                    host=host,
-                    address=address,
-                    ehlo=egress.ehlo,
-                    source_address=egress.source_address,
-                    tls=guarded.tls,
-                    dane=guarded.dane,
-                    tls_testing=guarded.testing,
-                    tls_failure=guarded.failure,
+            for address in interleaved(usable_addresses(answer, private=self._private_addresses)):
+                source = egress.source_for(address)
+                if isinstance(source, Broken):
+                    failure = source
+                    continue
+                hops.append(
+                    Hop(
+                        host=host,
+                        address=address,
+                        ehlo=egress.ehlo,
+                        source_address=source,
+                        tls=guarded.tls,
+                        dane=guarded.dane,
+                        tls_testing=guarded.testing,
+                        tls_failure=guarded.failure,
+                    )
                 )
-                for address in interleaved(usable_addresses(answer, private=egress.private_addresses))
-            )
-        hurried = [msgspec.structs.replace(hop, connect_within=CONNECT_WITHIN) for hop in hops[:-1]]
-        return (*hurried, *hops[-1:]) or failure
+        return _hurried(hops) or failure
+
+    def _fixed(self, route: StaticRoute | RelayRoute, site: Site, egress: Egress) -> tuple[Hop, ...]:
+        """The server of a route, from each of the egress's addresses in turn: one may lack the other's family."""
+        relay = route if isinstance(route, RelayRoute) else None
+        hop = Hop(
+            host=route.host,
+            port=route.port,
+            ehlo=egress.ehlo,
+            tls=route.tls or site.tls,
+            implicit_tls=route.implicit_tls,
+            username=relay.username if relay else None,
+            password=self._secrets.get(relay.password_ref) if relay else None,
+        )
+        sources: tuple[str | None, ...] = egress.addresses or (None,)
+        return _hurried([msgspec.structs.replace(hop, source_address=source) for source in sources])
 
     async def _fresh(self, path: Path) -> Path:
         """The same path as it is known now: a sender agent may use one for longer than its TLSA records hold."""
@@ -162,3 +165,8 @@ class Paths:
             del self._known[next(iter(self._known))]
         self._known[domain] = (self._clock.now() + ttl, path)
         return path
+
+
+def _hurried(hops: list[Hop]) -> tuple[Hop, ...]:
+    """The same, with little time to connect for all but the last."""
+    return (*(msgspec.structs.replace(hop, connect_within=CONNECT_WITHIN) for hop in hops[:-1]), *hops[-1:])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from sluice.deliver.desk import Desk
+from sluice.deliver.flow import Flow
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane
 from sluice.deliver.paths import Paths
@@ -27,7 +28,8 @@ class Sender:
     """Serves one flow of a lane until there is nothing to do, or its connection is wanted elsewhere.
 
     ``gate`` knows the limits that other lanes share. ``attempting`` is told which mail is under way. ``desk`` says when
-    others should have the connection.
+    others should have the connection. ``rehome`` has a flow's mails leave from elsewhere, and tells whether it did.
+    ``dialling`` counts the agents that look for a connection.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Sender:
         gate: Gate,
         attempting: Callable[[Item, bool], None],
         desk: Desk,
+        rehome: Callable[[Flow], bool],
+        dialling: Callable[[int], None],
     ) -> None:
         self._lane = lane
         self._seat = seat
@@ -54,6 +58,8 @@ class Sender:
         self._gate = gate
         self._attempting = attempting
         self._desk = desk
+        self._leaving_from_elsewhere = rehome
+        self._dialling = dialling
         self._connection: Connection | None = None
         self._used = 0
         self._may_dial = False
@@ -62,6 +68,8 @@ class Sender:
         """Serve. Returns when done; a failure to connect has been concluded then."""
         try:
             while await self._mail_waits() and not self._desk.must_leave(self._seat):
+                if self._leaving_from_elsewhere(self._flow):
+                    return
                 await self._hang_up_if_spent()
                 pause = self._wait_for_leave()
                 if pause > 0:
@@ -107,7 +115,7 @@ class Sender:
             if pause > 0:
                 return pause
             self._may_dial = True
-        return self._lane.turn(now)
+        return self._lane.turn(now, self._flow.egress.name)
 
     def _next(self) -> Item | None:
         """The next mail that no limit holds back; the others wait apart, and nobody behind them."""
@@ -128,7 +136,11 @@ class Sender:
             self._attempts.expire(item)
             return True
         if self._connection is None:
-            answer = await self._dial(item)
+            self._dialling(1)
+            try:
+                answer = await self._dial(item)
+            finally:
+                self._dialling(-1)
             if isinstance(answer, Replied | Broken):
                 self._unreachable(item, answer)
                 return False
@@ -149,7 +161,8 @@ class Sender:
     async def _dial(self, item: Item) -> Connection | Replied | Broken:
         """A connection to the first host that greets us, or why none did."""
         self._may_dial = False
-        hops = await self._paths.hops(self._path, self._lane.site, f"{item.mail.envelope.message_id}/{item.attempts}")
+        seed = f"{item.mail.envelope.message_id}/{item.attempts}"
+        hops = await self._paths.hops(self._path, self._lane.site, self._flow.egress, seed)
         if isinstance(hops, Broken):
             return hops
         last: Replied | Broken = Broken("connect", "refused")
@@ -167,4 +180,4 @@ class Sender:
             self._lane.allowance.connect_failed(now)
         item.waits = item.waits_at(now)
         item.attempts += 1
-        self._attempts.conclude(item, answer, self._lane, Way(), now)
+        self._attempts.conclude(item, answer, self._lane, Way(egress=self._flow.egress.name), now)

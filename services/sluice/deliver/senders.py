@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import cast
 
 import structlog
 
+from sluice.deliver.departures import Departures
 from sluice.deliver.desk import Desk
+from sluice.deliver.flow import Flow
 from sluice.deliver.item import Item
 from sluice.deliver.lane import LONGEST_PAUSE, Lane
 from sluice.deliver.paths import Path, Paths
@@ -15,6 +18,7 @@ from sluice.deliver.sender import Sender
 from sluice.deliver.shared_limits import Gate, Open
 from sluice.deliver.slots import Seat, Slots
 from sluice.deliver.step import Attempts
+from sluice.domain.egress import Egress
 from sluice.domain.priorities import Priorities
 from sluice.domain.shaping import WeightedChooser
 from sluice.ports.clock import Clock
@@ -41,6 +45,7 @@ class Senders:
         budget: int,
         patience: float,
         gate: Gate | None = None,
+        departures: Departures,
         priorities: Priorities = Priorities(),  # noqa: B008  frozen
     ) -> None:
         self._mailer = mailer
@@ -48,13 +53,17 @@ class Senders:
         self._attempts = attempts
         self._clock = clock
         self.priorities = priorities
+        self.departures = departures
         self._slots = Slots(lambda: budget, priorities, WeightedChooser(priorities.weights))
+        self._per_egress: dict[str, Slots] = {}
         self._desk = Desk(clock, self._start)
         self._patience = patience
         self.gate: Gate = gate or Open()
         self._tasks: dict[asyncio.Task[None], Lane] = {}
         self.attempting: dict[Item, asyncio.Task[None]] = {}
         """Mails whose attempt is under way, and the agent that makes it."""
+        self.dialling = 0
+        """Agents that look for a connection, each with a mail in hand."""
 
     @property
     def connections(self) -> int:
@@ -63,9 +72,29 @@ class Senders:
 
     def offer(self, lane: Lane, path: Path, item: Item) -> None:
         """Queue a mail in memory and see that somebody takes it."""
-        flow = lane.flow(path, self._slots)
+        item.egress = item.egress or self.departures.choose(item.mail, lane)
+        flow = lane.flow(item.egress, path, *self._slots_through(item.egress), self._slots)
         flow.push(item)
         self._desk.staff(flow)
+
+    def _slots_through(self, egress: Egress) -> tuple[Slots, ...]:
+        """What a single egress may have here, over all sites."""
+        most = egress.connections
+        if most is None:
+            return ()
+        if egress.name not in self._per_egress:
+            chooser = WeightedChooser(self.priorities.weights)
+            self._per_egress[egress.name] = Slots(lambda: most, self.priorities, chooser)
+        return (self._per_egress[egress.name],)
+
+    def _rehome(self, flow: Flow) -> bool:
+        """When a trigger keeps the lane's mail from the flow's egress, have the flow's leave from elsewhere."""
+        if not self.departures.moved(flow.egress, flow.lane):
+            return False
+        for item in list(flow.overdue(math.inf)):
+            item.egress = None
+            self.offer(flow.lane, flow.path, item)
+        return True
 
     def _start(self, seat: Seat) -> None:
         lane = seat.flow.lane
@@ -79,6 +108,8 @@ class Senders:
             gate=self.gate,
             attempting=self._note,
             desk=self._desk,
+            rehome=self._rehome,
+            dialling=self._dials,
         )
         task = asyncio.create_task(sender.run(), name=f"sender-{lane.name}")
         self._tasks[task] = lane
@@ -89,6 +120,9 @@ class Senders:
             self.attempting[item] = cast("asyncio.Task[None]", asyncio.current_task())
         else:
             del self.attempting[item]
+
+    def _dials(self, more: int) -> None:
+        self.dialling += more
 
     def _left(self, task: asyncio.Task[None], lane: Lane, seat: Seat) -> None:
         del self._tasks[task]
@@ -106,7 +140,8 @@ class Senders:
             self._desk.dismiss(lane.slots, now - lane.site.idle)
             paused_until, _ = lane.allowance.paused(now)
             until = min(max(now + LEAST_PUT_OFF, paused_until), now + LONGEST_PAUSE)
-            for flow in lane.flows.values():
+            for flow in list(lane.flows.values()):
+                self._rehome(flow)
                 for item in flow.overdue(now - self._patience):
                     self._attempts.throttled(item, until, "connection")
                 # A lane that recovers may have more connections by now, and nobody else would notice.

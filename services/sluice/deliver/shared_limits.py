@@ -13,7 +13,8 @@ from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane, Wait
 from sluice.deliver.meter import LISTEN_S, Meter
 from sluice.deliver.paths import Path
-from sluice.domain.mail import Envelope, Mail
+from sluice.domain.egress import Egress
+from sluice.domain.mail import Envelope
 from sluice.domain.reference import Tenant
 from sluice.domain.shaping import Rate
 from sluice.domain.sharing import INTERVAL, Shares
@@ -39,20 +40,23 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 class LimitBook:
-    """Which limits a mail is under. ``tenant`` looks a tenant up; ``egress_rate`` is for the egress of that name."""
+    """Which limits a mail is under. ``tenant`` looks a tenant up."""
 
-    def __init__(
-        self, tenant: Callable[[str], Tenant | None], egress: str = "default", egress_rate: Rate | None = None
-    ) -> None:
+    def __init__(self, tenant: Callable[[str], Tenant | None]) -> None:
         self._tenant = tenant
-        self._egress = () if egress_rate is None else (Limit(f"egress:{egress}", "the egress's rate", egress_rate),)
         self._known: dict[str, tuple[Tenant, tuple[Limit, ...], Rate | None]] = {}
 
-    def of(self, envelope: Envelope) -> tuple[Limit, ...]:
-        """The limits; empty for most mails, at the cost of a look-up."""
+    def of(self, envelope: Envelope, egress: Egress | None = None) -> tuple[Limit, ...]:
+        """The limits of a mail that takes ``egress``; empty for most mails, at the cost of a look-up."""
+        limits = self._of_tenant(envelope)
+        if egress is None or egress.rate is None:
+            return limits
+        return (Limit(f"egress:{egress.name}", "the egress's rate", egress.rate), *limits)
+
+    def _of_tenant(self, envelope: Envelope) -> tuple[Limit, ...]:
         tenant = self._tenant(envelope.tenant_id)
         if tenant is None or (tenant.rate is None and tenant.campaign_rate is None):
-            return self._egress
+            return ()
         known = self._known.get(tenant.tenant_id)
         if known is None or known[0] is not tenant:
             known = self._known[tenant.tenant_id] = self._read(tenant)
@@ -63,16 +67,16 @@ class LimitBook:
         return (*limits, Limit(key, "the campaign's rate", campaign_rate))
 
     def _read(self, tenant: Tenant) -> tuple[Tenant, tuple[Limit, ...], Rate | None]:
-        limits = self._egress
+        limits: tuple[Limit, ...] = ()
         if tenant.rate:
-            limits = (*limits, Limit(f"tenant:{tenant.tenant_id}", "the tenant's rate", Rate.parse(tenant.rate)))
+            limits = (Limit(f"tenant:{tenant.tenant_id}", "the tenant's rate", Rate.parse(tenant.rate)),)
         return tenant, limits, Rate.parse(tenant.campaign_rate) if tenant.campaign_rate else None
 
 
 class Gate(Protocol):
     """What is asked when a mail arrives, and before it is sent."""
 
-    def place(self, mail: Mail, now: float) -> Wait | None:
+    def place(self, item: Item, now: float) -> Wait | None:
         """Where a mail that has just arrived waits; see :meth:`sluice.deliver.lane.Lane.booked`."""
         ...
 
@@ -84,7 +88,7 @@ class Gate(Protocol):
 class Open:
     """A :class:`Gate` that lets everything through: where no limits span lanes."""
 
-    def place(self, _mail: Mail, _now: float) -> Wait | None:
+    def place(self, _item: Item, _now: float) -> Wait | None:
         """See :class:`Gate`."""
         return None
 
@@ -123,19 +127,19 @@ class SharedLimits:
         self._news = False
         self.go_on: Callable[[Item, Lane, Path], None] = _nowhere
 
-    def place(self, mail: Mail, now: float) -> Wait | None:
+    def place(self, item: Item, now: float) -> Wait | None:
         """See :class:`Gate`.
 
         As in a lane, a mail over the limit books a slot and comes back for it.
         """
-        limits = self._book.of(mail.envelope)
+        limits = self._book.of(item.mail.envelope, item.egress)
         if not limits:
             return None
         slots = []
         for limit in limits:
             meter = self._meter(limit, now)
             meter.came()
-            if mail.progress.slot is None:
+            if item.mail.progress.slot is None:
                 slots.append((self._book_slot(limit.key, now), limit.what))
         until, what = max(slots, default=(now, ""))
         if until - now <= self._patience:
@@ -144,7 +148,7 @@ class SharedLimits:
 
     def may_go(self, item: Item, lane: Lane, path: Path) -> bool:
         """See :class:`Gate`."""
-        limits = self._book.of(item.mail.envelope)
+        limits = self._book.of(item.mail.envelope, item.egress)
         if not limits:
             return True
         now = self._clock.now()

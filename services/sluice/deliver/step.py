@@ -33,11 +33,10 @@ class HandedBackError(Exception):
 class Attempts:
     """Makes attempts and concludes them. ``spread`` gives numbers in [0, 1) that scatter retries."""
 
-    def __init__(self, books: Books, clock: Clock, rules: Rules, egress: str, spread: Callable[[], float]) -> None:
+    def __init__(self, books: Books, clock: Clock, rules: Rules, spread: Callable[[], float]) -> None:
         self._books = books
         self._clock = clock
         self._rules = rules
-        self._egress = egress
         self._spread = spread
 
     async def make(self, item: Item, connection: Connection, lane: Lane, *, fresh: bool) -> bool:
@@ -52,7 +51,7 @@ class Attempts:
         started = self._clock.now()
         item.waits = item.waits_at(started)
         item.attempts += 1
-        way = Way(connection.host, connection.address, connection.tls, self._egress)
+        way = Way(connection.host, connection.address, connection.tls, _egress(item))
         stored = self._books.record(self._outcome(item, "attempted", started, way=way), item.record.partition)
 
         async def before_data() -> None:
@@ -176,7 +175,9 @@ class Attempts:
         if verdict.action == "deliver":
             return
         envelope = item.mail.envelope
-        seen = Seen(result, verdict, lane.site.name, envelope.tenant_id, envelope.campaign_id or "")
+        seen = Seen(
+            result, verdict, lane.site.name, envelope.tenant_id, envelope.campaign_id or "", _egress(item) or ""
+        )
         for fired in lane.saw(self._rules.triggers, seen, now):
             trigger = fired.trigger
             log.warning(
@@ -185,7 +186,7 @@ class Attempts:
         if verdict.suspend:
             lane.allowance.pause(now + verdict.suspend, f"rule {verdict.rule}")
         if verdict.slow_down:
-            lane.allowance.penalise(self._rules.sites.penalty, now)
+            lane.allowance.penalise(self._rules.sites.penalty, now, _egress(item) or "")
         elif verdict.pace == THROTTLED:
             lane.allowance.asked_for_less(now)
 
@@ -201,6 +202,10 @@ class Attempts:
             next_attempt_at=due,
         )  # fmt: skip
         self._books.put_off(item, due, reason, outcome, now, slot_of="site" if limit == SITE_RATE else "shared")
+
+
+def _egress(item: Item) -> str | None:
+    return item.egress.name if item.egress else None
 
 
 def _closed_while_idle(result: Result) -> bool:

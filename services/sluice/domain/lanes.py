@@ -13,6 +13,8 @@ FOREVER = 253_402_300_799.0
 class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A lane at one moment; times in seconds since the epoch, 0.0 for never.
 
+    ``penalised`` are egresses whose reputation the site blames, and until when; ``penalised_until`` is the last of these.
+    ``triggered`` are the triggers in force: id, subject (a tenant, a campaign, an egress, or empty), and until when.
     ``paused_until`` and ``paused_why`` come from replies and failed connections; an operator's suspension is kept as
     reference data, not here. The first fields travel in checkpoints, ``queued``, ``connections`` and ``rate`` are
     for whoever looks.
@@ -23,6 +25,8 @@ class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     paused_until: float = 0.0
     paused_why: str = ""
     failed_connects: int = 0
+    penalised: tuple[tuple[str, float], ...] = ()
+    triggered: tuple[tuple[str, str, float], ...] = ()
     queued: int = 0
     connections: int = 0
     rate: str = ""
@@ -31,4 +35,10 @@ class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def learnt(self) -> bool:
         """Whether there is anything that the rules do not say already."""
-        return bool(self.pressure.share < 1.0 or self.penalised_until or self.paused_until or self.failed_connects)
+        return bool(
+            self.pressure.share < 1.0
+            or self.penalised_until
+            or self.paused_until
+            or self.failed_connects
+            or self.triggered
+        )

@@ -43,6 +43,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}
     """Most mails of the tenant per time, over all sites and workers: ``100/s``, ``5000/h,burst=50``."""
     campaign_rate: RateText | None = None
     """The same for each of its campaigns (``campaign_id``)."""
+    egress: Identifier | None = None
+    """The egress, or pool of them, that its mails leave from."""
 
 
 class TemplateContent(msgspec.Struct, frozen=True):

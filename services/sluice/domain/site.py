@@ -25,12 +25,22 @@ class Share(msgspec.Struct, frozen=True):
     connect_rate: Rate | None
 
 
+class EgressShare(msgspec.Struct, frozen=True):
+    """What one lane may use through one egress; None is all that the lane may."""
+
+    rate: Rate | None
+    connections: int | None
+
+
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """A receiving system and what it tolerates from all of Sluice together.
 
     ``rate`` in mails (None is unlimited), ``connections`` open at once, ``mails_per_connection`` before a polite QUIT,
     ``idle`` seconds that an unused connection is kept, ``connect_rate`` in new connections. After ``failed_connects``
     failures in a row nothing is tried for ``pause`` seconds. ``lanes`` never exceeds ``connections``.
+
+    ``egress`` names the egress, or pool of them, that its mail leaves from (None for any). ``egress_rate`` and
+    ``egress_connections`` are what each single egress may use of the whole: receivers count by source address.
     """
 
     name: str
@@ -43,19 +53,33 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     connect_rate: Rate | None = None
     failed_connects: int = 10
     pause: float = 300.0
+    egress: str | None = None
+    egress_rate: Rate | None = None
+    egress_connections: int | None = None
 
     def share(self, lane: int) -> Share:
         """The allowance of lane number ``lane``; all lanes' together are the site's."""
-        each, rest = divmod(self.connections, self.lanes)
         return Share(
             self.rate and self.rate.shared(self.lanes),
-            each + (1 if lane < rest else 0),
+            self._part(self.connections, lane),
             self.connect_rate and self.connect_rate.shared(self.lanes),
         )
 
+    def egress_share(self, lane: int) -> EgressShare:
+        """What lane number ``lane`` may use through any one egress."""
+        connections = self.egress_connections
+        return EgressShare(
+            self.egress_rate and self.egress_rate.shared(self.lanes),
+            None if connections is None else self._part(connections, lane),
+        )
+
+    def _part(self, whole: int, lane: int) -> int:
+        each, rest = divmod(whole, self.lanes)
+        return each + (1 if lane < rest else 0)
+
 
 class Penalty(msgspec.Struct, frozen=True):
-    """How to treat a lane whose site blames our reputation (``Verdict.slow_down``): for ``lasts`` seconds."""
+    """How to treat an egress in a lane whose site blames its reputation (``Verdict.slow_down``): for ``lasts`` seconds."""
 
     rate: Rate = Rate(1, 60.0, 1)
     connections: int = 1
@@ -112,6 +136,11 @@ class SiteRules:
         self._site_for = lru_cache(SITES_KEPT)(self._find)
         self.named = lru_cache(SITES_KEPT)(self._by_name)
         """``named(name) -> Site``: the site called ``name``, as a mail's envelope carries it."""
+
+    @property
+    def all(self) -> tuple[Site, ...]:
+        """The sites that the rules name, and the default."""
+        return (*(group.site for group in self.groups), self.default)
 
     def site_for(self, domain: str, mx_hosts: Iterable[str] | None = None) -> Site:
         """The site of ``domain`` (A-label form, lower case), whose MX hosts are ``mx_hosts``.

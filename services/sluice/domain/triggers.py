@@ -30,9 +30,10 @@ class Trigger(Conditions, frozen=True, kw_only=True):
 
     Beside the conditions of a rule, ``categories`` and ``rules`` (ids of bounce rules) look at the verdict.
     ``lower_rate`` multiplies the lane's rate by ``factor``; ``lower_connections`` leaves at most ``connections``.
-    Those two, ``suspend_lane`` and ``switch_egress`` are about the lane; ``suspend_tenant`` and ``suspend_campaign``
-    count each tenant and campaign for itself. Matches while the action holds are not counted: what is on its way
-    already is answered as before, and must not add up.
+    ``switch_egress`` has mails leave from ``egress``, or from the next of the pool when that is None. It counts each
+    egress for itself, as ``suspend_tenant`` and ``suspend_campaign`` count each tenant and campaign; the others are
+    about the lane. Matches while the action holds are not counted: what is on its way already is answered as before,
+    and must not add up.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Trigger(Conditions, frozen=True, kw_only=True):
     within: float | None = None
     factor: float | None = None
     connections: int | None = None
+    egress: str | None = None
     categories: tuple[Category, ...] = ()
     rules: tuple[str, ...] = ()
 
@@ -54,10 +56,11 @@ class Seen(msgspec.Struct, frozen=True):
     site: str
     tenant: str = ""
     campaign: str = ""
+    egress: str = ""
 
 
 class Fired(msgspec.Struct, frozen=True):
-    """A trigger's action holds until the time ``until``; ``subject`` is the tenant or campaign, empty for a lane."""
+    """A trigger's action holds until the time ``until``; ``subject`` is a tenant, campaign or egress, or empty."""
 
     trigger: Trigger
     subject: str
@@ -67,13 +70,14 @@ class Fired(msgspec.Struct, frozen=True):
 class Effects(msgspec.Struct, frozen=True):
     """All that holds at a time, put together: times are None when nothing is suspended.
 
-    ``cuts`` are factors of the lane's rate, each with the time at which it ends.
+    ``switched`` maps an egress to the one instead of it, empty for the next of its pool. ``cuts`` are factors of the
+    lane's rate, each with the time at which it ends.
     """
 
     lane_suspended_until: float | None = None
     cuts: tuple[tuple[float, float], ...] = ()
     connections: int | None = None
-    egress_switched_until: float | None = None
+    switched: Mapping[str, str] = {}
     tenants: Mapping[str, float] = {}
     campaigns: Mapping[str, float] = {}
 
@@ -84,7 +88,7 @@ class Effects(msgspec.Struct, frozen=True):
 
 
 Subject = tuple[str, str]
-"""The trigger's id and the tenant or campaign it counts (empty for a lane)."""
+"""The trigger's id and the tenant, campaign or egress it counts (empty for a lane)."""
 
 
 class TriggerState(msgspec.Struct, frozen=True):
@@ -132,15 +136,25 @@ class Triggers:
             del counted[next(iter(counted))]
         return TriggerState(counted, active), tuple(begun)
 
+    def restore(self, held: Iterable[tuple[str, str, float]], now: float) -> TriggerState:
+        """A state in which triggers are in force, each told by id, subject and end; unknown ones are left out."""
+        known = {trigger.id: trigger for trigger in self.triggers}
+        active = {
+            (name, subject): Fired(known[name], subject, until)
+            for name, subject, until in held
+            if name in known and until > now
+        }
+        return TriggerState({}, active)
+
     def effects(self, state: TriggerState, now: float) -> Effects:
         """What holds at time ``now``: factors multiply, the lowest connections and the latest ends win."""
         lane: float | None = None
-        egress: float | None = None
+        switched: dict[str, str] = {}
         cuts: list[tuple[float, float]] = []
         connections: int | None = None
         tenants: dict[str, float] = {}
         campaigns: dict[str, float] = {}
-        for fired in state.active.values():
+        for fired in sorted(state.active.values(), key=lambda fired: fired.until):
             if fired.until <= now:
                 continue
             trigger = fired.trigger
@@ -148,7 +162,7 @@ class Triggers:
                 case "suspend_lane":
                     lane = max(fired.until, lane or fired.until)
                 case "switch_egress":
-                    egress = max(fired.until, egress or fired.until)
+                    switched[fired.subject] = trigger.egress or ""
                 case "lower_rate":
                     cuts.append((trigger.factor or 1.0, fired.until))
                 case "lower_connections":
@@ -158,7 +172,7 @@ class Triggers:
                     tenants[fired.subject] = max(fired.until, tenants.get(fired.subject, fired.until))
                 case "suspend_campaign":
                     campaigns[fired.subject] = max(fired.until, campaigns.get(fired.subject, fired.until))
-        return Effects(lane, tuple(cuts), connections, egress, tenants, campaigns)
+        return Effects(lane, tuple(cuts), connections, switched, tenants, campaigns)
 
 
 def check_trigger(trigger: Trigger) -> None:
@@ -177,6 +191,8 @@ def check_trigger(trigger: Trigger) -> None:
         raise RuleError("factor: must lie between 0 and 1; to stop a lane, suspend it")
     if (trigger.action == "lower_connections") != (trigger.connections is not None):
         raise RuleError("connections: belongs to lower_connections, which needs it")
+    if trigger.egress is not None and trigger.action != "switch_egress":
+        raise RuleError("egress: belongs to switch_egress")
     if trigger.connections is not None and trigger.connections < 1:
         raise RuleError("connections: must be at least 1; to stop a lane, suspend it")
 
@@ -198,4 +214,6 @@ def _subject(trigger: Trigger, seen: Seen) -> Subject | None:
         return (trigger.id, seen.tenant) if seen.tenant else None
     if trigger.action == "suspend_campaign":
         return (trigger.id, seen.campaign) if seen.campaign else None
+    if trigger.action == "switch_egress":
+        return (trigger.id, seen.egress)
     return (trigger.id, "")

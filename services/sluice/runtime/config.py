@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     dane_resolver: str = Field(
         "", description="Validating resolver on a safe way, ADDRESS or ADDRESS:PORT; turns DANE on"
     )
+    egresses: str = Field(
+        "",
+        description="Several ways out, separated by blanks: NAME=ADDRESS+ADDRESS?ehlo=NAME&pool=NAME&rate=100/s"
+        "&connections=N; empty for one, of source_address, ehlo_name and egress_rate",
+    )
     egress_rate: str | None = Field(
         None, description="Most mails from this source address, over all workers that use it: 100/s, 5000/h,burst=50"
     )
@@ -112,6 +117,12 @@ class Settings(BaseSettings):
             self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password
         ):
             raise ValueError("kafka_security_protocol with SASL needs kafka_sasl_mechanism, _username and _password")
+        return self
+
+    @model_validator(mode="after")
+    def _egresses_are_said_once(self) -> Settings:
+        if self.egresses and (self.source_address or self.egress_rate):
+            raise ValueError("egresses takes the place of source_address and egress_rate: unset them")
         return self
 
     @field_validator("egress_rate")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from sluice.domain.egress import DEFAULT, Egress, Egresses
 from sluice.domain.errors import RuleError
 from sluice.domain.routing import RouteTable
 from sluice.domain.rules import Rules
+from sluice.domain.shaping import Rate
 from sluice.ports.resolver import LookupFailed, MxAnswer
 from sluice.runtime.config import Settings
 
@@ -37,6 +39,18 @@ def rule_layers(settings: Settings, name: str) -> list[tuple[str, dict[str, Any]
 def routes(settings: Settings) -> RouteTable:
     """Where domains go; raises :class:`RuleError`."""
     return RouteTable.parse(settings.routes)
+
+
+def egresses(settings: Settings) -> Egresses:
+    """Where mail may leave from; raises :class:`RuleError`."""
+    if settings.egresses:
+        try:
+            return Egresses.parse(settings.egresses, settings.ehlo_name)
+        except RuleError as error:
+            raise RuleError(f"SLUICE_EGRESSES: {error}") from error
+    source = settings.source_address
+    rate = Rate.parse(settings.egress_rate) if settings.egress_rate else None
+    return Egresses([Egress(source or DEFAULT, settings.ehlo_name, (source,) if source else (), rate=rate)])
 
 
 def mail_hosts(settings: Settings, domain: str) -> MxAnswer:

@@ -32,12 +32,14 @@ from sluice.domain.admission import DAY, Limits
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.conclusion import Recorder
 from sluice.domain.errors import RuleError
+from sluice.domain.egress import Egresses
 from sluice.domain.routing import RelayRoute, RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.topics import OUTCOME, Layout
 from sluice.ports.intake import Handler
 from sluice.ports.mailer import Timeouts
 from sluice.runtime.config import Settings
+from sluice.runtime import console_rules
 from sluice.runtime.kafka_options import kafka_options, reveal
 
 __all__ = ["SystemClock", "kafka_options"]
@@ -159,12 +161,22 @@ def egress_secrets(settings: Settings) -> Mapping[str, str]:
 
 def own_names(settings: Settings) -> frozenset[str]:
     """Names under which this machine may appear in MX records."""
-    return frozenset({settings.ehlo_name.lower(), socket.getfqdn().lower()})
+    said = {egress.ehlo.lower() for egress in console_rules.egresses(settings).all}
+    return frozenset({settings.ehlo_name.lower(), socket.getfqdn().lower(), *said})
 
 
 def resolver(settings: Settings) -> DnsResolver:
     """DNS; needs a running event loop."""
     servers = [server.strip() for server in settings.dns_servers.split(",") if server.strip()]
+def egresses(settings: Settings, rules: Rules) -> Egresses:
+    """Where mail may leave from; raises :class:`RuleError`, also for one that the rules name and that is not there."""
+    found = console_rules.egresses(settings)
+    found.check({site.egress for site in rules.sites.all if site.egress}, "sites.toml: egress")
+    named = {trigger.egress for trigger in rules.triggers.triggers if trigger.egress}
+    found.check(named, "triggers.toml: egress")
+    return found
+
+
     return DnsResolver(servers)
 
 

@@ -31,6 +31,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     pause: str | None = None
     tls: SettableTls | None = None
     lanes: Count | None = None
+    egress: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._:-]{0,127}$")] | None = None
+    egress_rate: str | None = None
+    egress_connections: Count | None = None
 
 
 class Listed(Limits, frozen=True, kw_only=True):
@@ -76,11 +79,19 @@ def build_sites(layers: list[dict[str, Any]], problems: Problems) -> SiteRules:
 
 def _limited(base: Site, limits: Limits, where: str, problems: Problems) -> Site:
     changes: dict[str, Any] = {}
-    for key in ("connections", "mails_per_connection", "failed_connects", "tls", "lanes"):
+    for key in (
+        "connections",
+        "mails_per_connection",
+        "failed_connects",
+        "tls",
+        "lanes",
+        "egress",
+        "egress_connections",
+    ):
         value = getattr(limits, key)
         if value is not None:
             changes[key] = value
-    for key in ("rate", "connect_rate"):
+    for key in ("rate", "connect_rate", "egress_rate"):
         text = getattr(limits, key)
         if text is not None:
             with problems.at(f"{where}.{key}"):
@@ -93,6 +104,10 @@ def _limited(base: Site, limits: Limits, where: str, problems: Problems) -> Site
     site = msgspec.structs.replace(base, **changes)
     if site.lanes > site.connections:
         problems.add(f"{where}.lanes", f"{site.lanes} lanes cannot share {site.connections} connections")
+    if site.egress_connections is not None and site.lanes > site.egress_connections:
+        problems.add(
+            f"{where}.egress_connections", f"{site.lanes} lanes cannot share {site.egress_connections} connections"
+        )
     return site
 
 

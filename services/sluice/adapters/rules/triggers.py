@@ -28,6 +28,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     within: str | None = None
     factor: float | None = None
     connections: int | None = None
+    egress: Annotated[str, Meta(min_length=1)] | None = None
     codes: Texts = ()
     enhanced: Texts = ()
     contains: Texts = ()
