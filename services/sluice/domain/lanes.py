@@ -13,7 +13,7 @@ FOREVER = 253_402_300_799.0
 class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A lane at one moment; times in seconds since the epoch, 0.0 for never.
 
-    ``penalised`` are egresses whose reputation the site blames, and until when; ``penalised_until`` is the last of these.
+    ``penalised`` are egresses whose reputation the site blames, and until when; ``penalised_until`` is the latest end.
     ``triggered`` are the triggers in force: id, subject (a tenant, a campaign, an egress, or empty), and until when.
     ``paused_until`` and ``paused_why`` come from replies and failed connections; an operator's suspension is kept as
     reference data, not here. The first fields travel in checkpoints, ``queued``, ``connections`` and ``rate`` are

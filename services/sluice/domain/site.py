@@ -79,7 +79,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Penalty(msgspec.Struct, frozen=True):
-    """How to treat an egress in a lane whose site blames its reputation (``Verdict.slow_down``): for ``lasts`` seconds."""
+    """What is left to an egress whose reputation the site blames (``Verdict.slow_down``), in each lane, for ``lasts``
+    seconds."""
 
     rate: Rate = Rate(1, 60.0, 1)
     connections: int = 1
