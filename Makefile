@@ -30,6 +30,9 @@ demo: $(SYNCED) ## Start everything, send mail through it, and account for every
 test: $(SYNCED) ## Run all tests, over real parts
 	$(BIN)/pytest $(ARGS)
 
+torture: $(SYNCED) ## Hurt a running Sluice by a plan for some minutes, and account for every mail
+	$(BIN)/sluice torture --duration 240 $(ARGS)
+
 check: $(SYNCED) ## Lint, format, types, layers, and whether the schemas are up to date
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
