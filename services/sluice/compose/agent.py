@@ -50,12 +50,13 @@ class ComposeService:
             fatal=self._tasks.fail,
         )
         self._intake = wiring.intake(settings, GROUP, tuple(SEND.values()), self._handler)
+        self._watch = wiring.reading_watch(settings, GROUP, lambda: self._intake.reading)
 
     @property
     def health(self) -> Health:
         """See :class:`sluice.runtime.lifecycle.Service`."""
         facts = {"unfinished": float(self._intake.unfinished), "partitions": float(len(self._intake.partitions))}
-        reason = stalled(self._intake.unfinished, self._intake.moved_at, self._settings.stall_s)
+        reason = stalled(self._intake.unfinished, self._intake.moved_at, self._settings.stall_s) or self._watch.reason
         return Health(not reason, self._intake.joined.is_set() and self._reference.loaded, reason, facts)
 
     async def start(self) -> None:
@@ -67,6 +68,7 @@ class ComposeService:
             raise SluiceError(f"reference data were not read within {LOAD_S:.0f} s")
         self._tasks.run(self._handler.compose_forever(), "compose")
         await self._intake.start()
+        self._tasks.run(self._watch.run(), "reading watch")
         self._tasks.watch(lambda: self._intake.crashed)
         self._tasks.watch(lambda: self._reference.failure)
 

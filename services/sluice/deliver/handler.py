@@ -228,7 +228,7 @@ class DeliverHandler:
         return self._clock.now() - min(taken) if taken else 0.0
 
     def started(self, partition: int) -> list[tuple[str, int]]:
-        """Topic and offset of attempts under way in a partition, or left open by an earlier owner, for its checkpoint."""
+        """Topic and offset of attempts under way, or left open by an earlier owner, for a partition's checkpoint."""
         items = [item.record for item in self._senders.attempting if item.record.partition == partition]
         ledger = self._ledgers.get(partition)
         return [(record.topic, record.offset) for record in items] + (ledger.untaken() if ledger else [])

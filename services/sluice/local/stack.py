@@ -20,7 +20,7 @@ from sluice.local.gate import Gate
 from sluice.local.options import SERVICES, Options
 from sluice.local.ports import choose_ports
 from sluice.runtime import wiring
-from sluice.runtime.child import Child, Url
+from sluice.runtime.child import Alive, Child, Url
 from sluice.runtime.config import PREFIX, Settings, load_settings
 
 SEEDED = "seeded"
@@ -151,6 +151,7 @@ def service_child(stack: LocalStack, name: str, after: tuple[str, ...] = ()) -> 
         command=[sys.executable, "-m", f"sluice.{service}"],
         env={**stack.environment, "SLUICE_NODE": name, "SLUICE_HEALTH_PORT": str(port)},
         ready=Url(f"http://{LOOPBACK}:{port}/readyz"),
+        alive=Alive(check=Url(f"http://{LOOPBACK}:{port}/healthz")),
         ready_timeout=120.0,
         after=tuple(part for part in after if part in _NEEDS[service]),
         stop_timeout=DRAIN_S + 10.0,

@@ -54,11 +54,20 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True):
         return min(self.longest, self.initial * 2.0 ** min(deaths - 1, 64))
 
 
+class Alive(msgspec.Struct, frozen=True, kw_only=True):
+    """How to know that a ready child still works: ``check`` every ``every`` seconds; ``misses`` in a row end it."""
+
+    check: Ready
+    every: float = 5.0
+    misses: int = 6
+
+
 class Child(msgspec.Struct, frozen=True, kw_only=True):
     """A process to keep running. Times are seconds.
 
     ``env`` is added to the supervisor's own environment. ``after`` names children that must be ready before this one is
-    started, and that are stopped after it. ``stop_timeout`` is how long it has from SIGTERM to SIGKILL.
+    started, and that are stopped after it. ``stop_timeout`` is how long it has from SIGTERM to SIGKILL. One that is not
+    ``alive`` any more is ended and started again; None leaves it alone as long as it runs.
     """
 
     name: str
@@ -70,6 +79,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     stop_timeout: float = 10.0
     restart: Restart = Restart()
+    alive: Alive | None = None
 
 
 State = Literal["waiting", "starting", "ready", "restarting", "stopping", "stopped", "failed"]

@@ -70,8 +70,7 @@ class Keeper:
                 self.ready.set()
                 log.info("child ready", child=self.child.name, pid=process.pid, seconds=_since(begun))
                 began_steady = time.monotonic()
-                await process.wait()
-                trouble = f"ended with {_how(process)}"
+                trouble = await self._trouble(process)
                 if time.monotonic() - began_steady >= policy.steady:
                     deaths = 0
             await self._clear()
@@ -89,12 +88,7 @@ class Keeper:
         process = self._process
         if process is not None and process.returncode is None:
             self._enter("stopping")
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), self.child.stop_timeout)
-            except TimeoutError:
-                log.warning("child killed: it did not stop in time", child=self.child.name, pid=process.pid)
+            await self._end(process)
         await self._clear()
         if self._state != "failed":
             self._enter("stopped")
@@ -142,6 +136,33 @@ class Keeper:
             return f"was not ready after {self.child.ready_timeout:g} s"
         finally:
             ended.cancel()
+
+    async def _trouble(self, process: Process) -> str:
+        """What became of a child that was ready: it ended, or was ended because it did not work any more."""
+        alive = self.child.alive
+        ended = asyncio.ensure_future(process.wait())
+        misses = 0
+        try:
+            while True:
+                await asyncio.wait((ended,), timeout=alive.every if alive else None)
+                if ended.done():
+                    return f"ended with {_how(process)}"
+                misses = 0 if alive is None or await is_ready(alive.check) else misses + 1
+                if alive is not None and misses >= alive.misses:
+                    log.warning("child stalled", child=self.child.name, pid=process.pid, misses=misses)
+                    await self._end(process)
+                    return f"did not work at {misses} looks in a row and was ended"
+        finally:
+            ended.cancel()
+
+    async def _end(self, process: Process) -> None:
+        """SIGTERM; what has not ended in time is left to be killed."""
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), self.child.stop_timeout)
+        except TimeoutError:
+            log.warning("child killed: it did not stop in time", child=self.child.name, pid=process.pid)
 
     async def _fail(self, reason: str) -> None:
         await self._clear()

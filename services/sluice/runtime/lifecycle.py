@@ -7,6 +7,7 @@ import contextlib
 import gc
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -18,12 +19,15 @@ from sluice.adapters.telemetry.logs import set_up_logs
 from sluice.domain.errors import SluiceError
 from sluice.ports.health import Health
 from sluice.runtime.config import Settings, load_settings
+from sluice.runtime.stall import LoopWatch, Stalled
 
 log = structlog.get_logger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+STALL_GRACE_S = 30.0
+"""From the moment that a service is found stalled to its end: whoever looks at its health sees it, and why."""
 
 
 class Service(Protocol):
@@ -71,6 +75,8 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
     except SluiceError as error:
         log.error("service.not_opened", error=str(error))
         return EXIT_USAGE
+    watch = LoopWatch(settings.stall_s)
+    watch.start()
     server = HealthServer(lambda: service.health, settings.health_host, settings.health_port)
     if settings.health_port:
         await server.start()
@@ -78,7 +84,7 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
     try:
         starting = asyncio.ensure_future(service.start())
         stopping = asyncio.ensure_future(stop.wait())
-        failing = asyncio.ensure_future(service.failed())
+        failing = asyncio.ensure_future(_failed_or_stalled(service))
         await asyncio.wait({starting, stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done() and not starting.exception():
             _settle_collector()
@@ -93,12 +99,34 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
         for task in (starting, stopping, failing):
             task.cancel()
         log.info("service.stopping")
+        watch.end_within(settings.drain_s + 20)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.stop(), settings.drain_s + 5)
     finally:
         await server.stop()
     log.info("service.stopped", code=code)
     return code
+
+
+async def _failed_or_stalled(service: Service) -> BaseException:
+    """Wait until the service cannot go on, or has said for a while that it does not; returns why."""
+    failing = asyncio.ensure_future(service.failed())
+    told_at: float | None = None
+    try:
+        while True:
+            await asyncio.wait((failing,), timeout=1.0)
+            if failing.done():
+                return failing.result()
+            health = service.health
+            if health.live:
+                told_at = None
+            elif told_at is None:
+                told_at = time.monotonic()
+                log.error("service.stalled", reason=health.reason, ends_in_seconds=STALL_GRACE_S)
+            elif time.monotonic() - told_at > STALL_GRACE_S:
+                return Stalled(health.reason)
+    finally:
+        failing.cancel()
 
 
 def _settle_collector() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sluice.adapters.clickhouse.client import ClickHouse, Target
@@ -15,6 +15,7 @@ from sluice.adapters.dns.resolver import DnsResolver
 from sluice.adapters.dns.tlsa import DaneResolver
 from sluice.adapters.jinja.renderer import JinjaRenderer
 from sluice.adapters.kafka.app import FaustOptions, faust_app
+from sluice.adapters.kafka.backlog import KafkaBacklog
 from sluice.adapters.kafka.batches import KafkaBatches
 from sluice.adapters.kafka.demands import KafkaDemands
 from sluice.adapters.kafka.follower import KafkaFollower
@@ -31,16 +32,17 @@ from sluice.adapters.system.clock import SystemClock
 from sluice.domain.admission import DAY, Limits
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.conclusion import Recorder
-from sluice.domain.errors import RuleError
 from sluice.domain.egress import Egresses
+from sluice.domain.errors import RuleError
 from sluice.domain.routing import RelayRoute, RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.topics import OUTCOME, Layout
 from sluice.ports.intake import Handler
 from sluice.ports.mailer import Timeouts
-from sluice.runtime.config import Settings
 from sluice.runtime import console_rules
+from sluice.runtime.config import Settings
 from sluice.runtime.kafka_options import kafka_options, reveal
+from sluice.runtime.stall import Place, ReadingWatch
 
 __all__ = ["SystemClock", "kafka_options"]
 
@@ -102,6 +104,12 @@ def outcome_store(settings: Settings) -> ClickHouseOutcomes:
     return ClickHouseOutcomes(clickhouse(settings))
 
 
+def reading_watch(settings: Settings, group: str, reading: Callable[[], Mapping[Place, int]]) -> ReadingWatch:
+    """Notices that a service of ``group`` leaves records unread."""
+    backlog = KafkaBacklog(kafka_options(settings), group)
+    return ReadingWatch(reading, backlog.waiting, settings.stall_s)
+
+
 def ledger_log(settings: Settings) -> KafkaLedgerLog:
     """The ledger's reader."""
     return KafkaLedgerLog(kafka_options(settings))
@@ -159,15 +167,6 @@ def egress_secrets(settings: Settings) -> Mapping[str, str]:
     return {"relay": reveal(settings.relay_password)} if settings.relay_password else {}
 
 
-def own_names(settings: Settings) -> frozenset[str]:
-    """Names under which this machine may appear in MX records."""
-    said = {egress.ehlo.lower() for egress in console_rules.egresses(settings).all}
-    return frozenset({settings.ehlo_name.lower(), socket.getfqdn().lower(), *said})
-
-
-def resolver(settings: Settings) -> DnsResolver:
-    """DNS; needs a running event loop."""
-    servers = [server.strip() for server in settings.dns_servers.split(",") if server.strip()]
 def egresses(settings: Settings, rules: Rules) -> Egresses:
     """Where mail may leave from; raises :class:`RuleError`, also for one that the rules name and that is not there."""
     found = console_rules.egresses(settings)
@@ -177,6 +176,15 @@ def egresses(settings: Settings, rules: Rules) -> Egresses:
     return found
 
 
+def own_names(settings: Settings) -> frozenset[str]:
+    """Names under which this machine may appear in MX records."""
+    said = {egress.ehlo.lower() for egress in console_rules.egresses(settings).all}
+    return frozenset({settings.ehlo_name.lower(), socket.getfqdn().lower(), *said})
+
+
+def resolver(settings: Settings) -> DnsResolver:
+    """DNS; needs a running event loop."""
+    servers = [server.strip() for server in settings.dns_servers.split(",") if server.strip()]
     return DnsResolver(servers)
 
 

@@ -39,6 +39,7 @@ class _Lease:
         self.tp = tp
         self.window = Window(finished)
         self.bytes = 0
+        self.next = -1
         self.committed: int | None = None
         self.paused = False
         self.revoked = False
@@ -127,6 +128,11 @@ class FaustIntake:
         """Whether nobody else can have our partitions: the broker counted us in less than a session ago."""
         return self._membership.certain
 
+    @property
+    def reading(self) -> dict[tuple[str, int], int]:
+        """By topic and partition of what is ours and not held back: the offset to read next, -1 before the first."""
+        return {(lease.tp.topic, lease.tp.partition): lease.next for lease in self._leases.values() if not lease.paused}
+
     def finished_beyond(self, partition: int) -> dict[str, list[Range]]:
         """See :class:`sluice.ports.intake.Intake`."""
         return {
@@ -181,6 +187,7 @@ class FaustIntake:
 
     def _admit(self, record: Taken) -> None:
         lease = self._leases[TP(record.topic, record.partition)]
+        lease.next = record.offset + 1
         if not lease.window.take(record.offset):
             return
         lease.bytes += record.size
