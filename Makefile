@@ -18,7 +18,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check kube-check kube-dry-run up bench bench-compare bench-all schemas format clean
+.PHONY: help demo test torture check kube-check kube-dry-run up bench bench-compare bench-all schemas format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
