@@ -9,19 +9,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from tests.support.scripted_dns import ScriptedDns
 from typer.testing import CliRunner
 
 from sluice.adapters.embedded.ports import free_port
+from sluice.adapters.rules.loader import load_rules
 from sluice.commands.root import app
+from sluice.commands.site_rules import triggers, ways_out
 from sluice.commands.site_states import Heard, SiteView, view_site
 from sluice.domain.adaptive import Pressure
+from sluice.domain.egress import Egresses
 from sluice.domain.lanes import LaneState
 from sluice.domain.reference import SiteControl
 from sluice.domain.shaping import Rate
 from sluice.domain.site import Penalty, Site, lane_partition
+from sluice.domain.triggers import Trigger, Triggers
 
 NOW = datetime(2026, 5, 1, 9, tzinfo=UTC)
 AT = NOW.timestamp()
@@ -89,6 +94,64 @@ def test_a_domain_that_the_rules_name_is_explained_without_kafka_or_dns() -> Non
     assert shown.exit_code == 0
     assert "google: the rules name the domain, as gmail.com (built-in sites.toml)" in shown.stdout
     assert "Kafka cannot be reached" in shown.stderr
+
+
+def test_what_replies_mean_at_a_site_and_what_they_set_off_is_listed_with_the_reason() -> None:
+    found = told("explain", "yahoo.com", "--offline")
+    rules = {rule["id"]: rule for rule in found["bounce_rules"]}
+    (named,) = [rule for rule in rules.values() if rule["why"] == "names this site"]
+    assert named["source"] == "built-in bounces.toml"
+    assert "list.dnsbl" in rules
+    assert rules["list.dnsbl"]["why"] == "any site"
+    triggers = {trigger["id"]: trigger for trigger in found["triggers"]}
+    assert triggers["yahoo.user_complaints"]["why"] == "names this site"
+    assert triggers["yahoo.user_complaints"]["does"] == "suspend lane for 2 h"
+    assert triggers["any.closing"]["when"] == "code 421, 10 times in 1 min"
+    assert not [name for name in triggers if name.startswith(("google.", "microsoft."))]
+    assert next(iter(triggers)).startswith("yahoo.")
+    shown = run("explain", "yahoo.com", "--offline").stdout
+    assert "any.closing" in shown
+    assert "list.dnsbl" not in shown.partition("bounce rules")[2]
+    assert "list.dnsbl" in run("explain", "yahoo.com", "--offline", "--rules").stdout.partition("bounce rules")[2]
+
+
+def test_a_rule_of_ones_own_is_listed_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "triggers.toml").write_text(
+        '[[trigger]]\nid = "mine"\nsites = ["yahoo"]\ncodes = ["421"]\naction = "switch_egress"\n'
+        'egress = "b"\nlasts = "1h"\n[[trigger]]\nid = "any.closing"\ndisabled = true\n'
+    )
+    monkeypatch.setenv("SLUICE_RULES_DIR", str(tmp_path))
+    triggers = {trigger["id"]: trigger for trigger in told("explain", "yahoo.com", "--offline")["triggers"]}
+    assert triggers["mine"]["source"] == str(tmp_path / "triggers.toml")
+    assert triggers["mine"]["does"] == "switch egress to b for 1 h"
+    assert "any.closing" not in triggers
+
+
+def test_where_mail_leaves_from_and_whose_turn_it_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sites.toml").write_text('[[site]]\nname = "yahoo"\ndomains = ["yahoo.com"]\negress = "warm"\n')
+    monkeypatch.setenv("SLUICE_RULES_DIR", str(tmp_path))
+    monkeypatch.setenv("SLUICE_EGRESSES", "a=192.0.2.1 b=192.0.2.2+2001:db8::2?ehlo=out.example&pool=warm c=?pool=warm")
+    monkeypatch.setenv("SLUICE_PRIORITY_WEIGHTS", "9:3:1")
+    monkeypatch.setenv("SLUICE_PRIORITY_RESERVE", "0.3")
+    found = told("explain", "yahoo.com", "--offline")
+    assert [way["egress"] for way in found["leaves_from"]] == ["b", "c"]
+    assert found["leaves_from"][0]["addresses"] == ["192.0.2.2", "2001:db8::2"]
+    assert found["turns"] == {"weights": [9, 3, 1], "reserved": 3, "connections": 10}
+    shown = run("explain", "yahoo.com", "--offline").stdout
+    assert "b: from 192.0.2.2, 2001:db8::2, as out.example" in shown
+    assert "sites.toml names warm" in shown
+    assert "9:3:1; 3 of 10 connections for high alone" in shown
+
+
+def test_a_lane_that_leaves_from_elsewhere_is_told_with_the_trigger_that_has_it_do_so() -> None:
+    trigger = Trigger(id="listed", action="switch_egress", lasts=600.0, codes=("554",))
+    rules = msgspec.structs.replace(load_rules(), triggers=Triggers([trigger]))
+    egresses = Egresses.parse("a=192.0.2.1 b=192.0.2.2", "host.example")
+    stands = view(LaneState(triggered=(("listed", "a", AT + 60.0), ("listed", "b", AT - 1.0))))
+    (listed,) = triggers(rules, "big", (), stands)
+    assert [(held.lane, held.subject) for held in listed.in_force] == [("big#0", "a")]
+    first, second = ways_out(egresses, BIG, rules, stands)
+    assert (first.instead, second.instead) == ({"big#0": "b"}, {})
 
 
 def test_each_limit_names_the_file_that_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ Layer = tuple[str, dict[str, Any]]
 
 FILE = "sites.toml"
 _IN_SECONDS = ("idle", "pause")
-_RATES = ("rate", "connect_rate")
+_RATES = ("rate", "connect_rate", "egress_rate")
 
 
 class Limit(msgspec.Struct, frozen=True):

@@ -31,8 +31,8 @@ Heard = tuple[LaneState, float]
 class LaneView(msgspec.Struct, frozen=True, kw_only=True):
     """A lane. ``until`` is when ``state`` ends by itself; ``sends_at`` when it sends again, if ``sends`` is later.
 
-    ``share`` is what the rules give it, ``rate`` what is in force. ``stale`` says that what was told is old: nobody
-    seems to own the lane.
+    ``share`` is what the rules give it, ``rate`` what is in force. ``triggered`` are triggers in force: id, subject
+    (empty for the lane), and until when. ``stale`` says that what was told is old: nobody seems to own the lane.
     """
 
     lane: str
@@ -50,6 +50,7 @@ class LaneView(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     told_at: datetime | None
     stale: bool
+    triggered: tuple[tuple[str, str, float], ...] = ()
 
 
 class SiteView(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +131,7 @@ def _view_lane(
         node=told.node,
         told_at=_moment(at),
         stale=stale,
+        triggered=tuple(each for each in told.triggered if each[2] > now.timestamp()),
     )
 
 
@@ -142,7 +144,8 @@ def _state(told: LaneState, control: SiteControl | None, now: float) -> tuple[St
     if told.paused_until > now:
         return "paused", told.paused_why, told.paused_until
     if told.penalised_until > now:
-        return "penalised", "its replies blame our reputation", told.penalised_until
+        blamed = ", ".join(name for name, until in told.penalised if name and until > now)
+        return "penalised", f"its replies blame the reputation of {blamed or 'our address'}", told.penalised_until
     share = told.pressure.share_at(now, _GIVE)
     if share < 1.0:
         whole_again = told.pressure.cut_at + (1.0 - told.pressure.share) * _GIVE.recover

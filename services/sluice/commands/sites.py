@@ -15,9 +15,20 @@ from sluice.commands.site_destination import find_destination
 from sluice.commands.site_display import explanation, lanes_table, limits_table, overview, standing
 from sluice.commands.site_facts import look, look_if_possible, site_called
 from sluice.commands.site_limits import FILE, Limit, limits_of, listed_in
+from sluice.commands.site_rules import (
+    BOUNCES,
+    TRIGGERS,
+    applies_table,
+    bounce_rules,
+    leaving_lines,
+    order,
+    triggers,
+    ways_out,
+)
 from sluice.commands.site_states import SiteView
 from sluice.commands.site_suspension import SiteName, resume, suspend
 from sluice.domain.addresses import domain_to_ascii
+from sluice.domain.priorities import Priorities
 from sluice.domain.site import lane_number
 from sluice.runtime import console_rules
 from sluice.runtime.config import load_settings
@@ -85,16 +96,19 @@ def show(site: SiteName, as_json: AsJson = False) -> None:
 def explain(
     domain: Annotated[str, typer.Argument(help="A recipient's domain.", metavar="DOMAIN")],
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask DNS for its MX hosts.")] = False,
+    all_rules: Annotated[bool, typer.Option("--rules", help="List the bounce rules for any site, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say how mail to a domain goes: route, MX hosts, site and why, limits and where they come from, lanes, and when.
 
-    Without Kafka, what rules and DNS say.
+    And where it leaves from, whose turn it is, what replies mean there and what they set off. Without Kafka, what
+    rules and DNS say.
 
     Example: [cyan]sluice sites explain gmail.com[/]
     """
     settings = load_settings()
-    rules = console_rules.rules(settings).sites
+    everything = console_rules.rules(settings)
+    rules = everything.sites
     layers = console_rules.rule_layers(settings, FILE)
     found = find_destination(settings, rules, _ascii(domain), offline=offline)
     facts, now = look_if_possible(settings), datetime.now(UTC)
@@ -104,6 +118,10 @@ def explain(
     where, _ = listed_in(site.name, layers) or (None, {})
     limits = limits_of(site, layers)
     notes = [*found.notes, *facts.notes, *facts.silence(lane.partition for lane in (view.lanes if view else ()))]
+    replies = bounce_rules(everything, site.name, console_rules.rule_layers(settings, BOUNCES))
+    counted = triggers(everything, site.name, console_rules.rule_layers(settings, TRIGGERS), view)
+    ways = ways_out(console_rules.egresses(settings), site, everything, view)
+    turns = order(Priorities.parse(settings.priority_weights, settings.priority_reserve), site)
     if as_json:
         return print_json(
             {
@@ -113,12 +131,23 @@ def explain(
                 **(msgspec.structs.asdict(view) if view else {"site": None, "sends": "unknown", "lanes": []}),
                 "listed_in": where,
                 "limits": limits,
+                "leaves_from": ways,
+                "turns": turns,
+                "bounce_rules": replies,
+                "triggers": counted,
                 "notes": notes,
             }
         )
-    for line in explanation(found, where):
+    for line in (*explanation(found, where), *leaving_lines(ways, site, turns)):
         say(line)
-    return _print(site.name or "any site that no rule lists", limits, view, notes, now)
+    _print(site.name or "any site that no rule lists", limits, view, (), now)
+    console().print(applies_table(counted, "triggers: what replies set off here", now))
+    named = [rule for rule in replies if all_rules or rule.why == "names this site"]
+    if named:
+        console().print(applies_table(named, "bounce rules: what replies mean, the first that holds", now))
+    if len(named) < len(replies):
+        say(f"{len(replies) - len(named)} bounce rules are for any site: --rules lists them")
+    return _add(notes)
 
 
 app.command()(suspend)
