@@ -31,10 +31,14 @@ TOPICS = CHART / "files/topics.json"
 MANAGED = frozenset(
     {
         "node", "health_host", "health_port", "drain_s", "hash_key", "relay_password", "dkim_keys_dir", "rules_dir",
-        "ehlo_name", "routes",
+        "ehlo_name", "routes", "kafka_bootstrap", "kafka_security_protocol", "kafka_sasl_mechanism",
+        "kafka_sasl_username", "kafka_sasl_password", "kafka_ssl_cafile", "kafka_instance_id",
+        "kafka_session_timeout_s", "kafka_replication", "kafka_send_partitions", "kafka_lane_partitions",
+        "kafka_wheel_partitions", "clickhouse_url", "clickhouse_user", "clickhouse_password", "clickhouse_ssl_cafile",
+        "clickhouse_database",
     }
 )  # fmt: skip
-"""Settings that other values set, besides all of ``kafka_*`` and ``clickhouse_*``."""
+"""Settings that other values set; all others may be given in ``settings``."""
 
 _BEGIN, _END = "<!-- values -->", "<!-- end of values -->"
 _key = re.compile(r'^( *)(?:"([^"]+)"|([A-Za-z][\w.-]*)):(.*)$')
@@ -95,7 +99,7 @@ def own_settings() -> dict[str, Any]:
     return {
         name: {key: value for key, value in schema.items() if key not in ("title", "default")}
         for name, schema in sorted(properties.items())
-        if name not in MANAGED and not name.startswith(("kafka_", "clickhouse_"))
+        if name not in MANAGED
     }
 
 

@@ -80,15 +80,16 @@ def main() -> int:
     wrong, documents = 0, []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        manifests = folder / "manifests"
+        manifests.mkdir()
+        for helm in helms:
+            for values in files:
+                # No template asks which version it is for.
+                text = render(helm, values, versions()[0])
+                (manifests / f"{helm.name}-{values.name}").write_text(text, encoding="utf-8")
+                documents += yaml.safe_load_all(text)
         for version in versions():
             schemas(folder, version)
-            manifests = folder / version
-            manifests.mkdir()
-            for helm in helms:
-                for values in files:
-                    text = render(helm, values, version)
-                    (manifests / f"{helm.name}-{values.name}").write_text(text, encoding="utf-8")
-                    documents += yaml.safe_load_all(text) if version == versions()[-1] else []
             wrong += conform(folder, manifests, version)
     if "--crds" in sys.argv:
         wrong += custom([one for one in documents if isinstance(one, dict) and one["kind"] in CUSTOM])
