@@ -117,7 +117,7 @@ async def test_a_mail_is_not_put_off_by_one_who_stood_still() -> None:
     record = worker.record(worker.envelope("m0"))
     await worker.take(record)
     await asyncio.sleep(0.2)
-    assert [outcome.event_type for outcome in worker.outcomes()] == ["attempted", "deferred"]
+    assert [outcome.event_type for outcome in worker.outcomes()] == ["attempted"], "it would cover up a later attempt"
     assert worker.waiting() == []
     leaving = asyncio.create_task(worker.handler.revoked({record.partition}))
     for _ in range(30):

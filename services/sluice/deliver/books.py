@@ -80,10 +80,17 @@ class Books:
             reason=reason,
         )
         entry = put_off_record(item.record, progress, until, now)
-        if outcome is not None:
+        if outcome is None:
+            self.hand_over(item.done, entry)
+        elif self.ours():
             self.conclude(item, outcome, entry)
         else:
-            self.hand_over(item.done, entry)
+            self.run(self._conclude_when_ours(item, outcome, entry))
+
+    async def _conclude_when_ours(self, item: Item, outcome: Outcome, entry: Record) -> None:
+        # In the ledger, a deferral from one who stood still would cover up an attempt that the owner since has begun.
+        if await self.until_ours(item) and not item.handed_back:
+            self.conclude(item, outcome, entry)
 
     def hand_over(self, done: Done, *records: Record) -> None:
         """Publish records that replace one, then call it done."""
