@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,48 @@ def test_mistakes_in_triggers_are_told_with_their_place(tmp_path: Path) -> None:
         "triggers.toml: trigger[five]: action and lasts are needed",
     ):
         assert any(line.startswith(start) for line in told), (start, told)
+
+
+def test_every_preset_says_where_its_figures_come_from() -> None:
+    """A public page, a public project's shaping, or plainly that they are ours; a block goes for the sites below it."""
+    text = (files("sluice.rules") / "sites.toml").read_text(encoding="utf-8")
+    source = ""
+    for block in text.split("\n\n"):
+        comment = " ".join(line for line in block.splitlines() if line.startswith("#"))
+        source = comment or source
+        if "[[site]]" in block:
+            assert any(word in source for word in (".com", ".net", ".fr", "KumoMTA", "ours")), block
+
+
+def test_what_one_address_may_have_is_never_less_than_the_lanes_of_a_site() -> None:
+    for group in load_rules().sites.groups:
+        site = group.site
+        shares = [site.egress_share(lane).connections for lane in range(site.lanes)]
+        assert site.egress_connections is not None
+        assert sum(share or 0 for share in shares) == site.egress_connections
+        assert min(share or 0 for share in shares) >= 1
+
+
+def test_lanes_that_cannot_share_an_egresss_connections_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "sites.toml").write_text(
+        '[[site]]\nname = "x"\nconnections = 9\nlanes = 3\negress_connections = 2\negress_rate = "often"\n'
+    )
+    with pytest.raises(RuleError) as refused:
+        load_rules(tmp_path)
+    assert "site[x].egress_connections: 3 lanes cannot share 2 connections" in str(refused.value)
+    assert "site[x].egress_rate: not a rate" in str(refused.value)
+
+
+def test_an_egress_is_named_by_sites_and_by_triggers_that_switch(tmp_path: Path) -> None:
+    (tmp_path / "sites.toml").write_text('[default]\negress = "shared"\n[[site]]\nname = "x"\negress = "own"\n')
+    (tmp_path / "triggers.toml").write_text(
+        '[[trigger]]\nid = "a"\ncodes = ["421"]\naction = "switch_egress"\negress = "spare"\nlasts = "1h"\n'
+    )
+    rules = load_rules(tmp_path)
+    assert (rules.sites.named("x").egress, rules.sites.named("any.example").egress) == ("own", "shared")
+    assert [trigger.egress for trigger in rules.triggers.triggers if trigger.id == "a"] == ["spare"]
+    (tmp_path / "triggers.toml").write_text(
+        '[[trigger]]\nid = "a"\ncodes = ["421"]\naction = "suspend_lane"\negress = "spare"\nlasts = "1h"\n'
+    )
+    with pytest.raises(RuleError, match="egress: belongs to switch_egress"):
+        load_rules(tmp_path)
