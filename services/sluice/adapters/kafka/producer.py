@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from sluice.domain.spread import Spread
 from sluice.ports.bus import NotStored, Position, Record
+from sluice.ports.metrics import PUBLISH_ACK, PUBLISH_FAILED, PUBLISH_QUEUE, PUBLISHED, Figure
 
 log = structlog.get_logger(__name__)
 REFRESH_S = 5.0
@@ -63,6 +65,11 @@ class KafkaBus:
         self._gathered: list[_Waiting] = []
         self._release_due: asyncio.TimerHandle | None = None
         self._settled: deque[_Settled] = deque()
+        self._stored: defaultdict[str, int] = defaultdict(int)
+        self._refused: defaultdict[str, int] = defaultdict(int)
+        self._acks = Spread(PUBLISH_ACK.bounds)
+        self._timed: asyncio.Future[Position] | None = None
+        self._timed_from = 0.0
         self._wakeup_due = False
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -73,6 +80,9 @@ class KafkaBus:
         """See :class:`sluice.ports.bus.Bus`. Order within a partition is the order of the calls."""
         future: asyncio.Future[Position] = self._loop.create_future()
         self._gathered.append((record, future))
+        if self._timed is None:
+            # One at a time: enough to see how long acknowledgements take, and costs the others nothing.
+            self._timed, self._timed_from = future, time.monotonic()
         if self._release_due is None:
             self._release_due = self._loop.call_later(self._gather_s, self._release)
             self._hand_over()
@@ -95,6 +105,7 @@ class KafkaBus:
                 self._gathered = waiting[number:]
                 return
             except KafkaException as error:
+                self._refused[record.topic] += 1
                 self._settle(future, NotStored(f"{record.topic}: {error}"))
 
     def _produce(self, record: Record, future: asyncio.Future[Position]) -> None:
@@ -103,6 +114,7 @@ class KafkaBus:
                 stored = Position(record.topic, message.partition() or 0, message.offset() or 0)
                 self._settle(future, stored)
             else:
+                self._refused[record.topic] += 1
                 self._settle(future, NotStored(f"{record.topic}: {error.str()}"))
 
         partition = _ANY if record.partition is None else record.partition
@@ -122,6 +134,11 @@ class KafkaBus:
             settled, self._settled = self._settled, deque()
             self._wakeup_due = False
         for future, result in settled:
+            if future is self._timed:
+                self._acks.add(time.monotonic() - self._timed_from)
+                self._timed = None
+            if isinstance(result, Position):
+                self._stored[result.topic] += 1
             if future.done():
                 continue
             if isinstance(result, Position):
@@ -157,6 +174,15 @@ class KafkaBus:
                 raise NotStored(f"topic {topic} does not exist; create it with: sluice topics apply")
             known = self._partitions[topic] = len(metadata.partitions)
         return known
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.ports.metrics.Figures`."""
+        for topic, count in list(self._stored.items()):
+            yield Figure(PUBLISHED, count, (topic,))
+        for topic, count in list(self._refused.items()):
+            yield Figure(PUBLISH_FAILED, count, (topic,))
+        yield Figure(PUBLISH_QUEUE, len(self._producer) + len(self._gathered))
+        yield Figure(PUBLISH_ACK, self._acks)
 
     async def close(self, timeout_s: float = 10.0) -> int:
         """Wait for what is queued; returns how many records were not acknowledged in time."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from sluice.adapters.kafka.loading import LoadingThread
 from sluice.adapters.kafka.reading import BATCH, ends
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.errors import Undecodable
 from sluice.domain.topics import PROFILES, SUPPRESSIONS, TEMPLATES, TENANTS
+from sluice.ports.metrics import REFERENCE_AGE, REFERENCE_LAG, Figure
 
 log = structlog.get_logger(__name__)
 FOLLOWED = (TENANTS, TEMPLATES, PROFILES, SUPPRESSIONS)
+LOOK_EVERY_S = 5.0
+"""How often Kafka is asked whether there is more than what has come."""
 
 
 class KafkaReference(LoadingThread):
@@ -25,6 +29,13 @@ class KafkaReference(LoadingThread):
         super().__init__(options, "reference")
         self._catalogue = catalogue
         self._topics = topics
+        self._lag = 0
+        self._complete_at = time.monotonic()
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.ports.metrics.Figures`."""
+        yield Figure(REFERENCE_LAG, self._lag)
+        yield Figure(REFERENCE_AGE, time.monotonic() - self._complete_at)
 
     def _follow(self, consumer: Consumer) -> None:
         partitions = [
@@ -39,9 +50,13 @@ class KafkaReference(LoadingThread):
             if high > low:
                 waiting[part.topic, part.partition] = high
         consumer.assign(partitions)
+        look_at = 0.0
         while not self._stopping.is_set():
             if not waiting:
                 self._loaded.set()
+                if time.monotonic() >= look_at:
+                    self._look(consumer, partitions)
+                    look_at = time.monotonic() + LOOK_EVERY_S
             for message in consumer.consume(BATCH, timeout=0.2):
                 if (error := message.error()) is not None:
                     log.warning("reference.unreadable", error=error.str())
@@ -50,6 +65,20 @@ class KafkaReference(LoadingThread):
             for place in list(waiting):
                 if consumer.position([TopicPartition(*place)])[0].offset >= waiting[place]:
                     del waiting[place]
+
+    def _look(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """See whether everything has come; while Kafka does not answer, the age grows."""
+        try:
+            lag = 0
+            for at in consumer.position([TopicPartition(part.topic, part.partition) for part in partitions]):
+                low, high = consumer.get_watermark_offsets(TopicPartition(at.topic, at.partition), timeout=2)
+                lag += max(0, high - max(at.offset, low))
+        except KafkaException as error:
+            log.warning("reference.not_known", error=str(error.args[0]))
+            return
+        self._lag = lag
+        if not lag:
+            self._complete_at = time.monotonic()
 
     def _apply(self, topic: str, key: bytes, value: bytes | None) -> None:
         try:
