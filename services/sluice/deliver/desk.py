@@ -111,10 +111,15 @@ class Desk:
         seat.since = self._clock.now()
 
     def dismiss(self, slots: Slots, before: float) -> None:
-        """Have those connections of ``slots`` closed that have been idle since ``before`` or longer."""
-        for seat in [seat for seat in slots.idle if seat.since <= before or slots.overfull]:
-            self._leaves(seat)
-            seat.call.set()
+        """Have those connections of ``slots`` closed that have been idle since ``before`` or longer.
+
+        And give those back that the site has closed meanwhile, or that are more than there may be by now.
+        """
+        for seat in list(slots.idle):
+            ended = seat.connection is not None and not seat.connection.usable
+            if ended or seat.since <= before or slots.overfull:
+                self._leaves(seat)
+                seat.call.set()
 
     def left(self, seat: Seat) -> None:
         """The agent has ended."""

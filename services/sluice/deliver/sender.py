@@ -60,7 +60,6 @@ class Sender:
         self._desk = desk
         self._leaving_from_elsewhere = rehome
         self._dialling = dialling
-        self._connection: Connection | None = None
         self._used = 0
         self._may_dial = False
 
@@ -79,14 +78,14 @@ class Sender:
                 if item is not None and not await self._serve(item):
                     return
         finally:
-            if self._connection is not None:
-                await self._connection.quit()
+            if self._seat.connection is not None:
+                await self._seat.connection.quit()
 
     async def _mail_waits(self) -> bool:
         """Whether to go on: there is mail to take, or there is within the time that an idle connection is kept."""
         if self._mail_for_us():
             return True
-        if self._connection is None:
+        if self._seat.connection is None:
             return False
         self._desk.rests(self._seat)
         try:
@@ -100,17 +99,17 @@ class Sender:
         return rank is not None and (rank == 0 or self._desk.may_serve_all(self._seat))
 
     async def _hang_up_if_spent(self) -> None:
-        connection = self._connection
+        connection = self._seat.connection
         if connection is None:
             return
         if not connection.usable or self._used >= self._lane.site.mails_per_connection:
-            self._connection = None
+            self._seat.connection = None
             await connection.quit()
 
     def _wait_for_leave(self) -> float:
         """Seconds to wait before a mail may be taken: for a new connection first, then for the lane's rate."""
         now = self._clock.now()
-        if self._connection is None and not self._may_dial:
+        if self._seat.connection is None and not self._may_dial:
             pause = self._lane.allowance.may_connect(now)
             if pause > 0:
                 return pause
@@ -135,7 +134,7 @@ class Sender:
         if item.mail.envelope.expires_at <= self._clock.now():
             self._attempts.expire(item)
             return True
-        if self._connection is None:
+        if self._seat.connection is None:
             self._dialling(1)
             try:
                 answer = await self._dial(item)
@@ -144,11 +143,11 @@ class Sender:
             if isinstance(answer, Replied | Broken):
                 self._unreachable(item, answer)
                 return False
-            self._connection, self._used = answer, 0
+            self._seat.connection, self._used = answer, 0
         self._used += 1
         self._attempting(item, True)
         try:
-            counted = await self._attempts.make(item, self._connection, self._lane, fresh=self._used == 1)
+            counted = await self._attempts.make(item, self._seat.connection, self._lane, fresh=self._used == 1)
         except HandedBackError:
             log.info("attempt.handed_back", lane=self._lane.name)
             return True

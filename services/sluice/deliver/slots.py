@@ -11,23 +11,25 @@ from sluice.deliver.flow import Flow
 from sluice.domain.events import PRIORITIES
 from sluice.domain.priorities import Priorities
 from sluice.domain.shaping import WeightedChooser
+from sluice.ports.mailer import Connection
 
 _stamps = count(1)
 
 
 class Seat:
-    """A sender agent's place: it counts in each of its flow's ``slots``.
+    """A sender agent's place: it counts in each of its flow's ``slots``. ``connection`` is what it has open.
 
     ``general`` is one that may serve every priority; the others serve the highest alone. ``since`` is when its turn
     began. ``call`` wakes it while it rests.
     """
 
-    __slots__ = ("attending", "call", "flow", "general", "leaving", "since", "slots")
+    __slots__ = ("attending", "call", "connection", "flow", "general", "leaving", "since", "slots")
 
     def __init__(self, flow: Flow, now: float) -> None:
         self.flow = flow
         self.slots = flow.slots
         self.since = now
+        self.connection: Connection | None = None
         self.general = False
         self.attending = False
         self.leaving = False

@@ -16,13 +16,15 @@ from sluice.domain.conclusion import Way
 from sluice.domain.outcome import Outcome, OutcomeType
 from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
-from sluice.domain.smtp import Broken, Replied, Result, Unknown
+from sluice.domain.smtp import Broken, Phase, Replied, Result, Unknown
 from sluice.domain.triggers import Seen
 from sluice.ports.bus import Record
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Connection, Transaction
 from sluice.ports.records import dead_record
 
+_FIRST: tuple[Phase, ...] = ("rset", "mail")
+"""What is said first to a connection that took a mail before; RSET only after a refusal."""
 log = structlog.get_logger(__name__)
 
 
@@ -210,5 +212,5 @@ def _egress(item: Item) -> str | None:
 
 def _closed_while_idle(result: Result) -> bool:
     if isinstance(result, Broken):
-        return result.phase == "mail" and result.reason == "disconnected"
-    return isinstance(result, Replied) and result.phase == "mail" and result.code == 421
+        return result.phase in _FIRST and result.reason == "disconnected"
+    return isinstance(result, Replied) and result.phase in _FIRST and result.code == 421
