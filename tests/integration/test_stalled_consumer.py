@@ -53,7 +53,8 @@ class Finisher:
 
 def make_topic(bootstrap: str) -> str:
     name = f"t.{uuid.uuid4().hex[:8]}"
-    (future,) = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(name, 1, 1)]).values()
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (future,) = admin.create_topics([NewTopic(name, 1, 1)]).values()
     future.result(20)
     return name
 

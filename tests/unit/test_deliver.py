@@ -14,7 +14,8 @@ from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
 from sluice.domain.smtp import Broken, Replied, Unknown
 from sluice.domain.topics import DEAD, READY, SUPPRESSIONS, WHEEL
-from sluice.ports.bus import NotStored
+from sluice.ports.bus import NotStored, Position, Record
+from sluice.ports.held import still_held
 from sluice.ports.intake import Taken
 from sluice.ports.mailer import Transaction
 from sluice.ports.records import replay_record
@@ -131,6 +132,37 @@ async def test_a_held_mail_that_is_replayed_is_sent() -> None:
     assert len(worker.mailer.taken) == 1
     assert sorted(worker.done) == [0, 7]
     await worker.close()
+
+
+async def test_killed_while_a_mail_is_set_aside_it_is_set_aside_once_more_and_never_ended_without_its_bytes() -> None:
+    """The letter goes first: an outcome ``held`` without it would be a mail that nobody can release."""
+    worker = Worker()
+    worker.mailer.answer("m1@site.example", Unknown("timeout"))
+    record = worker.record(worker.envelope("m1", in_doubt="hold"))
+    stored, letters = worker.bus.publish, 0
+
+    def publish(published: Record) -> asyncio.Future[Position]:
+        nonlocal letters
+        letters += published.topic == DEAD
+        if letters and published.topic != DEAD:
+            return asyncio.get_running_loop().create_future()
+        return stored(published)
+
+    worker.bus.publish = publish  # type: ignore[method-assign]
+    await worker.take(record)
+    assert letters == 1
+    assert [outcome.event_type for outcome in worker.outcomes()] == ["attempted", "in_doubt"]
+    assert worker.done == []
+    worker.bus.publish = stored  # type: ignore[method-assign]
+    successor = await crash_after(worker, record)
+    assert successor.done == [0]
+    assert [outcome.event_type for outcome in successor.outcomes()][-1] == "held"
+    letters_now = [
+        Taken(DEAD, 0, offset, one.key, one.value, one.headers, 0.0) for offset, one in enumerate(worker.bus.all(DEAD))
+    ]
+    assert [held.name for held in still_held(letters_now)] == ["m1/0"]
+    assert worker.mailer.taken == []
+    await successor.close()
 
 
 async def crash_after(worker: Worker, *records: Taken) -> Worker:

@@ -17,6 +17,7 @@ from sluice.adapters.clickhouse import migrations
 from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
 from sluice.commands.config import config
+from sluice.commands.mail import ShowByDefault
 from sluice.commands.root import ENTRIES, LazyGroup, app
 from sluice.domain.topics import DEAD, DEMAND, IDEMPOTENCY, OUTCOME, READY, REFERENCE, SEND, WHEEL
 from sluice.local import seed
@@ -99,7 +100,8 @@ def takes(words: list[str]) -> str:
     _, command, rest = group.resolve_command(group.make_context("sluice", ["--help"], resilient_parsing=True), words)
     for word in rest:
         children = getattr(command, "commands", None)
-        if children is None:
+        # What a group takes for no command of its own it may show: sluice mail ID.
+        if children is None or (word not in children and isinstance(command, ShowByDefault)):
             break
         if word not in children:
             return f"no command {' '.join(words)}"

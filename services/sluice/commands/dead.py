@@ -16,6 +16,7 @@ from sluice.domain.errors import SluiceError
 from sluice.domain.outcome import moment
 from sluice.domain.topics import DEAD
 from sluice.ports.bus import Record
+from sluice.ports.held import is_held, is_note
 from sluice.ports.intake import Taken
 from sluice.ports.records import ORIGIN, REASON, replay_record
 from sluice.runtime import console as parts
@@ -45,7 +46,7 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most rows shown, the latest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters, and how many there are for each reason.
+    """List dead letters, and how many there are for each reason. Held mails are among them: see sluice mail held.
 
     Example: [cyan]sluice dead list --from mail.send.normal[/]
     """
@@ -86,7 +87,8 @@ def replay(
 ) -> None:
     """Publish dead letters again to the topics that they came from, their bytes and headers as they were.
 
-    They stay in mail.dead until its retention ends: what is replayed twice is handled twice.
+    They stay in mail.dead until its retention ends: what is replayed twice is handled twice. Held mails are left
+    alone, since somebody has to decide on each: sluice mail release.
 
     Example: [cyan]sluice dead replay --all --reason "no such tenant"[/]
     """
@@ -95,8 +97,13 @@ def replay(
     settings = load_settings()
     if letters:
         chosen: Iterable[Taken] = [_read(letter) for letter in letters]
+        if held := [letter for letter, record in zip(letters, chosen, strict=True) if is_held(record)]:
+            raise WrongUsage(
+                f"{', '.join(held)}: held in doubt; sluice mail release sends it, sluice mail drop ends it"
+            )
     else:
-        chosen = _matching(parts.read_topic(settings, DEAD), reason, origin)
+        found = _matching(parts.read_topic(settings, DEAD), reason, origin)
+        chosen = (record for record in found if not is_held(record))
     partitions = parts.reach(settings)
     records = [_again(record, partitions) for record in chosen]
     count = parts.publish(settings, records)
@@ -108,7 +115,7 @@ def _read(letter: str) -> Taken:
     if match is None:
         raise WrongUsage(f"{letter!r} is no id of a dead letter: see sluice dead list")
     record = parts.read_one(load_settings(), DEAD, int(match[1] or 0), int(match[2]))
-    if record is None:
+    if record is None or is_note(record):
         raise SluiceError(f"there is no dead letter {letter} (any more): see sluice dead list")
     return record
 
@@ -125,6 +132,8 @@ def _again(record: Taken, partitions: Mapping[str, int]) -> Record:
 
 def _matching(records: Iterable[Taken], reason: str | None, origin: str | None) -> Iterator[Taken]:
     for record in records:
+        if is_note(record):
+            continue
         if origin is not None and _header(record, ORIGIN).partition(":")[0] != origin:
             continue
         if reason is None or reason.casefold() in _header(record, REASON).casefold():

@@ -1,12 +1,14 @@
-"""``sluice mail ID``: everything that happened to a mail."""
+"""``sluice mail``: everything that happened to a mail, and what to do with those that are held in doubt."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from sluice.commands import held
 from sluice.commands.output import AsJson, console, print_json, say, table
 from sluice.commands.timeline import timeline_table, what_next
 from sluice.domain.errors import SluiceError
@@ -20,6 +22,29 @@ SHOWN = 10
 """Mails of one event whose timelines are shown in full; of more, a list."""
 
 
+class ShowByDefault(TyperGroup):
+    """``sluice mail ID`` is ``sluice mail show ID``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer's, the command's name put before what begins with none."""
+        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named or not args else ["show", *args])
+
+
+app = typer.Typer(
+    cls=ShowByDefault,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Show everything that happened to a mail (sluice mail ID), and decide on mails that are held in doubt.",
+)
+app.command(name="held")(held.held)
+app.command(name="release")(held.release)
+app.command(name="drop")(held.drop)
+
+
+@app.command(name="show")
 def mail(
     message_id: Annotated[str, typer.Argument(help="As sluice send printed it, or ID.0, ID.1 for one recipient's.")],
     as_json: AsJson = False,

@@ -40,7 +40,7 @@ ENTRIES = (
     _entry("run", "run", START, "Run one service: compose, deliver, wheel or record."),
     _entry("send", "send", MAIL, "Send one mail, or every line of a JSON Lines file."),
     _entry("status", "status", MAIL, "Show lag and rate of topics, and how mail fares at each site."),
-    _entry("mail", "mail", MAIL, "Show everything that happened to a mail."),
+    _entry("mail", "app", MAIL, "Show everything that happened to a mail; list, release and drop held ones."),
     _entry("dead", "app", MAIL, "List records that could not be handled, and replay them."),
     _entry("tenant", "app", DATA, "Push, list, show and remove tenants."),
     _entry("template", "app", DATA, "Push, list, show and preview templates."),

@@ -54,7 +54,7 @@ def what_next(entries: Sequence[Entry], now: datetime) -> str:
     if last.event_type in FINAL:
         return f"It ended as {last.event_type}; nothing more happens by itself."
     if last.event_type == "held":
-        return "Whether the site took it is not known, so it is held: sluice dead replay sends it again."
+        return "It is not known whether the site took it: sluice mail release sends it again, sluice mail drop ends it."
     if last.next_attempt_at is None:
         return "It is on its way."
     left = (last.next_attempt_at - now).total_seconds() * 1000

@@ -55,6 +55,18 @@ class Books:
             await self.bus.publish(record)
         item.done()
 
+    def keep(self, item: Item, kept: Record, outcome: Outcome) -> None:
+        """The last word on a record that is set aside whole: kept first, then its outcome, then done.
+
+        A crash in between sets it aside once more; the other way round it would be ended, and lost.
+        """
+        self.run(self._keep(item, kept, outcome))
+
+    async def _keep(self, item: Item, kept: Record, outcome: Outcome) -> None:
+        await self.bus.publish(kept)
+        await self.record(outcome, item.record.partition)
+        item.done()
+
     async def until_ours(self, item: Item) -> bool:
         """Wait until the mail is certainly ours; False when it was handed back meanwhile: its partition has moved.
 

@@ -18,14 +18,13 @@ from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
 from sluice.domain.smtp import Broken, Phase, Replied, Result, Unknown
 from sluice.domain.triggers import Seen
-from sluice.ports.bus import Record
 from sluice.ports.clock import Clock
+from sluice.ports.held import held_record
 from sluice.ports.mailer import Connection, Transaction
-from sluice.ports.records import dead_record
 
+log = structlog.get_logger(__name__)
 _FIRST: tuple[Phase, ...] = ("rset", "mail")
 """What is said first to a connection that took a mail before; RSET only after a refusal."""
-log = structlog.get_logger(__name__)
 
 
 class HandedBackError(Exception):
@@ -142,8 +141,7 @@ class Attempts:
 
     def _hold(self, item: Item, outcome: Outcome, reason: str, now: float) -> None:
         self._books.record(outcome, item.record.partition)
-        kept: Record = dead_record(item.record, f"held in doubt: {reason}")
-        self._books.conclude(item, self._outcome(item, "held", now, reason=reason), kept)
+        self._books.keep(item, held_record(item.record, reason), self._outcome(item, "held", now, reason=reason))
 
     def _finish(
         self, item: Item, event_type: OutcomeType, result: Result, verdict: Verdict, way: Way, took: float
