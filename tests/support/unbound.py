@@ -71,7 +71,8 @@ class Unbound:
         anchors = "".join(f'  trust-anchor: "{anchor}"\n' for anchor in self._anchors)
         (self._folder / "unbound.conf").write_text(
             f'server:\n  interface: 127.0.0.1@{self._port}\n  directory: "{self._folder}"\n'
-            '  username: ""\n  chroot: ""\n  pidfile: ""\n  use-syslog: no\n  do-daemonize: no\n  num-threads: 1\n  do-ip6: no\n'
+            '  username: ""\n  chroot: ""\n  pidfile: ""\n  use-syslog: no\n  do-daemonize: no\n'
+            "  num-threads: 1\n  do-ip6: no\n"
             '  module-config: "validator iterator"\n  access-control: 127.0.0.0/8 allow\n'
             f"  do-not-query-localhost: no\n{anchors}remote-control:\n  control-enable: no\n{zones}"
         )
