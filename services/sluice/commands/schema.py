@@ -9,6 +9,7 @@ import typer
 from sluice.commands.failures import WrongUsage
 from sluice.commands.output import AsJson, console, print_json, report, say, table
 from sluice.runtime import console as parts
+from sluice.runtime import console_analytics as analytics
 from sluice.runtime.config import load_settings
 
 _FILLING_S = 3600
@@ -63,7 +64,7 @@ def apply(as_json: AsJson = False) -> None:
     with parts.clickhouse(settings, timeout_s=_FILLING_S) as store:
         done = parts.migrations().apply(store, cluster=settings.clickhouse_cluster)
         if done:
-            parts.retention().enforce(store, settings.clickhouse_cluster)
+            analytics.retention().enforce(store, settings.clickhouse_cluster)
     _print(
         [{"version": one.version, "name": one.name, "state": "applied"} for one in done],
         as_json,
@@ -89,7 +90,7 @@ def retention(
         if tenant is None:
             if days is not None or default:
                 raise WrongUsage("which tenant? sluice schema retention TENANT --days N")
-            kept = parts.retention().retention(store)
+            kept = analytics.retention().retention(store)
             if as_json:
                 return print_json(kept)
             return (
@@ -99,7 +100,7 @@ def retention(
             )
         if (days is None) != default:
             raise WrongUsage("give either --days N or --default")
-        parts.retention().keep_for(store, tenant, days, parts.operator(), settings.clickhouse_cluster)
+        analytics.retention().keep_for(store, tenant, days, parts.operator(), settings.clickhouse_cluster)
     said = f"{days} days" if days else "as long as all others'"
     return report({"tenant": tenant, "days": days}, f"outcomes of {tenant} are kept {said}", as_json=as_json)
 

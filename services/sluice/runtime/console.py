@@ -215,13 +215,6 @@ def migrations() -> ModuleType:
     return migrations
 
 
-def retention() -> ModuleType:
-    """For how long tenants' rows are kept."""
-    from sluice.adapters.clickhouse import retention
-
-    return retention
-
-
 @contextmanager
 def queries(settings: Settings) -> Iterator[Queries]:
     """What is asked of the outcomes; errors are :class:`SluiceError`."""

@@ -86,6 +86,21 @@ class ClickHouse:
         )
         return list(result.named_results())
 
+    def export(
+        self,
+        sql: str,
+        form: str,
+        parameters: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Run a query; its whole result in one of ClickHouse's formats."""
+        answer = self._call(
+            lambda client: client.raw_query(
+                sql, fmt=form, parameters=dict(parameters or {}), settings=dict(settings or {})
+            )
+        )
+        return bytes(answer)
+
     def insert(self, table: str, rows: bytes, form: str, settings: Mapping[str, Any]) -> None:
         """Insert rows that are already in one of ClickHouse's formats."""
         compression = "lz4" if self.target.compress else None

@@ -57,7 +57,7 @@ class Step(msgspec.Struct, frozen=True):
 def migrations() -> list[Migration]:
     """The files that this version carries, in order. Raises :class:`SchemaError` for gaps or wrong names."""
     found = []
-    for file in sorted(_folder().iterdir(), key=lambda entry: entry.name):
+    for file in sorted(schema_folder().iterdir(), key=lambda entry: entry.name):
         if not file.name.endswith(".sql"):
             continue
         match = _NAME.fullmatch(file.name)
@@ -155,7 +155,7 @@ def _checked(database: str) -> str:
     return database
 
 
-def _folder() -> Traversable:
+def schema_folder() -> Traversable:
     """The SQL files: inside the installed package, or at the root of the source tree."""
     packaged = resources.files("sluice") / "schemas" / "clickhouse"
     if packaged.is_dir():

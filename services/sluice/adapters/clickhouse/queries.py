@@ -176,25 +176,25 @@ class Queries:
         return [row["message_id"] for row in rows]
 
     def _mails(self, scope: Scope) -> tuple[str, dict[str, Any]]:
-        """A WHERE clause on mail_state that picks whole mails, by a condition on any of their outcomes: filtering the
-        outcomes themselves would cut mails in two and count them wrong."""
+        """A WHERE clause on mail_state that picks whole mails, by a condition on any row of theirs in mails, which need
+        not be folded for that."""
         conditions: list[str] = []
         parameters: dict[str, Any] = {}
         outcomes: list[str] = []
         if scope.since is not None:
-            outcomes.append("event_time >= {since:DateTime64(3, 'UTC')}")
+            outcomes.append("last_at >= {since:DateTime64(3, 'UTC')}")
             parameters["since"] = scope.since
         for name in ("tenant_id", "campaign_id"):
             if (value := getattr(scope, name)) is not None:
                 outcomes.append(f"{name} = {{{name}:String}}")
                 parameters[name] = value
         if outcomes:
-            conditions.append(f"message_id IN (SELECT message_id FROM {{db}}.outcomes WHERE {' AND '.join(outcomes)})")
+            conditions.append(f"message_id IN (SELECT message_id FROM {{db}}.mails WHERE {' AND '.join(outcomes)})")
         if scope.tenant_id is not None:
             conditions.append("tenant_id = {tenant_id:String}")
         if scope.message_ids is not None:
             # In the text and not as a parameter: servers take no form field of more than 128 KB.
-            conditions.append(f"message_id IN ({', '.join(map(_literal, scope.message_ids)) or 'NULL'})")
+            conditions.append(f"message_id IN ({', '.join(map(literal, scope.message_ids)) or 'NULL'})")
         return (f"WHERE {' AND '.join(conditions)}" if conditions else ""), parameters
 
     def _rows(self, sql: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
@@ -209,7 +209,8 @@ def _quantile(level: float) -> str:
     return f"quantileExactOrNullIf({level})({_MILLISECONDS}, {_DELIVERED})"
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """A text as a literal of SQL that no client reads anything into."""
     # Braces would be read as a parameter's, a percent sign as a placeholder of the client.
     escaped = "".join(c if c.isalnum() or c in "._:@/+- " else "".join(f"\\x{b:02x}" for b in c.encode()) for c in text)
     return f"'{escaped}'"
