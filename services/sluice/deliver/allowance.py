@@ -41,6 +41,8 @@ class Allowance:
     def connections(self, now: float) -> int:
         """How many may be open; at least one."""
         most = self._plain.connections if self._most is None else min(self._plain.connections, self._most)
+        if self._pressure.share >= 1.0:
+            return max(1, most)
         return max(1, round(most * self._pressure.share_at(now, self._give)))
 
     def connections_through(self, egress: str, now: float) -> int:

@@ -12,6 +12,9 @@ from sluice.ports.clock import Clock
 TURN_S = 3.0
 """Seconds for which an agent keeps its connection, whoever else waits for one: less would be spent on greetings."""
 
+ASK_S = 0.1
+"""Seconds between two questions of an agent whether it may stay."""
+
 
 class Desk:
     """Hands out seats. ``start`` is called to start a sender agent with one; it tells back what it does with it.
@@ -77,9 +80,12 @@ class Desk:
 
     def must_leave(self, seat: Seat) -> bool:
         """Whether the agent has to give its connection up, though it has mail to send."""
+        now = self._clock.now()
+        if now < seat.asks_at:
+            return seat.leaving
+        seat.asks_at = now + ASK_S
         if any(each.overfull for each in seat.slots):
             return self._leaves(seat)
-        now = self._clock.now()
         if now - seat.since < TURN_S:
             return False
         rank = seat.flow.rank or 0

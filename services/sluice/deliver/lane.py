@@ -122,7 +122,8 @@ class Lane:
         """
         slowest = max((now - started for started in self._running.values()), default=0.0)
         before = sum(len(queue) for flow in self.flows.values() for queue in flow.queues[: rank + 1])
-        return before * max(self.service, slowest) / self.allowance.connections(now)
+        serve = self.allowance.connections(now) if rank == 0 else self.slots.general_most
+        return before * max(self.service, slowest) / serve
 
     def _suspended(self, mail: Mail) -> float:
         """Until when a trigger keeps the mail's tenant or campaign from this lane; 0.0 when none does."""

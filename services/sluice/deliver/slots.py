@@ -19,16 +19,17 @@ _stamps = count(1)
 class Seat:
     """A sender agent's place: it counts in each of its flow's ``slots``. ``connection`` is what it has open.
 
-    ``general`` is one that may serve every priority; the others serve the highest alone. ``since`` is when its turn
-    began. ``call`` wakes it while it rests.
+    ``general`` is one that may serve every priority; the others serve the highest alone. ``since`` is when its turn, or
+    its rest, began; it need not ask before ``asks_at`` whether to leave. ``call`` wakes it while it rests.
     """
 
-    __slots__ = ("attending", "call", "connection", "flow", "general", "leaving", "since", "slots")
+    __slots__ = ("asks_at", "attending", "call", "connection", "flow", "general", "leaving", "since", "slots")
 
     def __init__(self, flow: Flow, now: float) -> None:
         self.flow = flow
         self.slots = flow.slots
         self.since = now
+        self.asks_at = now
         self.connection: Connection | None = None
         self.general = False
         self.attending = False
@@ -42,6 +43,7 @@ class Slots:
     def __init__(self, total: Callable[[], int], priorities: Priorities, chooser: WeightedChooser) -> None:
         self._total = total
         self._priorities = priorities
+        self._counted, self._reserved = 0, 0
         self.taken = 0
         self.general = 0
         """Those taken by agents that serve every priority; what is kept for the highest is never among them."""
@@ -62,10 +64,17 @@ class Slots:
         return self.taken - self.leaving > self._total()
 
     @property
+    def general_most(self) -> int:
+        """How many may serve every priority."""
+        total = self._total()
+        if total != self._counted:
+            self._counted, self._reserved = total, self._priorities.reserved(total)
+        return total - self._reserved
+
+    @property
     def general_room(self) -> bool:
         """Whether one more may serve every priority."""
-        total = self._total()
-        return self.general < total - self._priorities.reserved(total)
+        return self.general < self.general_most
 
     def room(self, rank: int) -> bool:
         """Whether a connection may be opened for mail of ``rank``."""
