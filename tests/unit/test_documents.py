@@ -13,9 +13,6 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from sluice.adapters.clickhouse import migrations
-from sluice.adapters.clickhouse.client import ClickHouse, Target
-from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
 from sluice.commands.config import config
 from sluice.commands.mail import ShowByDefault
 from sluice.commands.root import ENTRIES, LazyGroup, app
@@ -139,32 +136,6 @@ def test_the_tests_that_reliability_names_exist() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert named
     assert not named - set(re.findall(r"def (test_\w+)", text))
-
-
-def test_every_column_of_outcomes_is_explained() -> None:
-    sql = (ROOT / "schemas/clickhouse/0001_outcomes.sql").read_text(encoding="utf-8")
-    columns = set(re.findall(r"^    ([a-z_0-9]+) {2,}\S", sql, re.MULTILINE))
-    table = (ROOT / "docs/querying.md").read_text(encoding="utf-8").split("## `outcomes`")[1].split("\n## ")[0]
-    explained = {name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)}
-    assert len(columns) > 40
-    assert not columns - explained
-
-
-def questions() -> list[str]:
-    """The SQL of docs/querying.md."""
-    text = (ROOT / "docs/querying.md").read_text(encoding="utf-8")
-    return [block.strip() for language, block in _fence.findall(text) if language == "sql"]
-
-
-@pytest.mark.slow
-def test_every_question_can_be_asked(tmp_path: Path) -> None:
-    with EmbeddedClickHouse.on_free_port(tmp_path) as server:
-        clickhouse = ClickHouse(Target(server.url, "sluice"))
-        migrations.apply(clickhouse)
-        assert len(questions()) > 8
-        for sql in questions():
-            clickhouse.rows(sql, {})
-        clickhouse.close()
 
 
 def test_targets_of_make_that_are_named_exist() -> None:

@@ -17,7 +17,7 @@
 -- @column delivered_percent % | of those that came to an end
 -- @column bounced_percent % | of those that came to an end
 -- @reads outcomes_per_day
--- @plot day,site delivered_percent
+-- @plot day,site bounced_percent
 SELECT
     day,
     d.site AS site,

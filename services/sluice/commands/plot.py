@@ -13,6 +13,8 @@ WIDTH = 48
 """Characters of the longest bar."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LABEL = 60
+_MOST_OF_ALL = 50
+"""Above this many per cent a whole bar is 100 %; percentages that are all small are compared with the largest."""
 
 
 def bars(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], value: str, unit: str, title: str) -> Table:
@@ -24,7 +26,9 @@ def bars(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], value: str, u
     from rich.text import Text
 
     numbers = [_number(row[value]) for row in rows]
-    longest = 100.0 if unit == "%" else max((number for number in numbers if number is not None), default=0.0)
+    longest = max((number for number in numbers if number is not None), default=0.0)
+    if unit == "%" and longest > _MOST_OF_ALL:
+        longest = 100.0
     made = Table(
         title=f"{title}\n{value}" + (f", {unit}" if unit != "-" else ""),
         title_justify="left", box=None, show_header=False, pad_edge=False,
