@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from tests.support.small_disk import make_room, small_disk
 from tests.support.stack import wait_for
 
 from sluice.adapters.embedded.jars import Progress, default_cache, ensure_jars
@@ -98,19 +96,6 @@ def refused(client: Client) -> bool:
     return False
 
 
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """A file system of ``size`` at ``folder``; the test is left out where mounting is not permitted."""
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True)
-    if made.returncode:
-        pytest.skip("a small file system cannot be mounted here: that takes root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_when_the_brokers_disk_is_full_what_was_accepted_is_there_and_nothing_else_was(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "24m"):
@@ -133,7 +118,7 @@ def test_when_the_brokers_disk_is_full_what_was_accepted_is_there_and_nothing_el
             assert not refusal.certain, "the broker may have stored it before it failed"
             assert len(receipts) > 20
             # The operator makes room, and starts the broker again.
-            subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+            make_room(disk, "200m")
             kafka.stop()
             kafka.start()
             found = stored(kafka)
