@@ -257,3 +257,62 @@ def test_whatever_comes_reserves_hold_and_everybody_is_served(
         await worker.close()
 
     asyncio.run(run())
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("come"), st.sampled_from(PRIORITIES), st.integers(0, 5)),
+        st.tuples(st.just("move"), st.integers(0, 3), st.just(0)),
+        st.tuples(st.just("wait"), st.sampled_from((1, 8, 35)), st.just(0)),
+        st.tuples(st.just("refuse"), st.integers(0, 5), st.just(0)),
+    ),
+    min_size=4,
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps, st.integers(1, 4), st.integers(1, 3))
+def test_nothing_is_left_behind_when_lanes_move_and_servers_close(
+    steps: list[tuple[str, Any, int]], budget: int, connections: int
+) -> None:
+    """Partitions go and come back, servers cut connections off; in the end every mail was delivered, each seat is free."""
+
+    async def run() -> None:
+        worker = Worker(
+            rules=rules_with(rate=None, connections=connections, connect_rate=None, idle=5.0),
+            budget=budget,
+            patience=1e9,
+        )
+        slow = Slow(worker, 0.7)
+        records: list[Any] = []
+        for number, (step, what, site) in enumerate(steps):
+            if step == "come":
+                envelope = worker.envelope(f"{what}{number}", priority=what, domain=f"{site}.example")
+                records.append(worker.record(envelope))
+                await worker.take(records[-1])
+            elif step == "move":
+                moving = asyncio.create_task(worker.handler.revoked({what}))
+                while not moving.done():
+                    await worker.clock.advance(0.1)
+                again = [each for each in records if each.partition == what and each.offset not in worker.done]
+                if again:
+                    await worker.take(*again)
+            elif step == "refuse":
+                for connection in worker.mailer.opened[what::6]:
+                    connection.usable = False
+            else:
+                await worker.clock.advance(what / 10)
+                worker.handler.sweep()
+        for _ in range(len(records) + 10):
+            await worker.clock.advance(1.0)
+            worker.handler.sweep()
+        assert sorted(set(worker.done)) == sorted(each.offset for each in records)
+        assert slow.busy == []
+        await worker.settle()
+        assert worker.senders.connections == 0
+        assert (worker.senders._slots.taken, worker.senders._slots.general, worker.senders._slots.leaving) == (0, 0, 0)
+        assert all(flow.attending == 0 for lane in worker.handler.lanes.values() for flow in lane.flows.values())
+        await worker.close()
+
+    asyncio.run(run())
