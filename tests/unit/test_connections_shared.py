@@ -276,7 +276,7 @@ steps = st.lists(
 def test_nothing_is_left_behind_when_lanes_move_and_servers_close(
     steps: list[tuple[str, Any, int]], budget: int, connections: int
 ) -> None:
-    """Partitions go and come back, servers cut connections off; in the end every mail was delivered, each seat is free."""
+    """Partitions go and come back, servers cut connections off; in the end every mail is delivered, each seat free."""
 
     async def run() -> None:
         worker = Worker(
