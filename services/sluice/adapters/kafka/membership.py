@@ -17,12 +17,19 @@ from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest  # type: 
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
 Send = Callable[[Any], Awaitable[Any]]
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts on while the machine sleeps; Linux only."""
+
+
+def elapsed() -> float:
+    """Seconds since some moment, counted on whatever stands still."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Membership:
     """``session_s`` is the group's session timeout; ``now`` counts on while the process is suspended."""
 
-    def __init__(self, session_s: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, session_s: float, now: Callable[[], float] = elapsed) -> None:
         self._session_s = session_s
         self._now = now
         self._sent_at = -math.inf
