@@ -24,6 +24,9 @@ from sluice.runtime.config import Settings, load_settings
 if TYPE_CHECKING:
     from sluice.adapters.clickhouse.erasure import Traces
 
+_COMPACTED = timedelta(days=2)
+"""A day until Kafka has to begin (topics apply says so to it), and one to do it."""
+
 
 class Left(msgspec.Struct, frozen=True):
     """What is not erased now: where, and until when at the latest. None: until somebody removes it."""
@@ -117,7 +120,7 @@ def _left(settings: Settings, found: Found, *, kept: bool) -> list[Left]:
     left.append(Left("ClickHouse, files", "former versions of the rows, no longer read", now + timedelta(minutes=10)))
     left.append(Left("replies_per_day", "patterns of replies, should one quote a name", now + timedelta(days=90)))
     if found.profiles or (found.suppressions and not kept):
-        left.append(Left("ref.*", "former records, until Kafka compacts the topics", None))
+        left.append(Left("ref.*", "former records, until Kafka compacts the topics", now + _COMPACTED))
     if found.suppressions and kept:
         left.append(Left(SUPPRESSIONS, f"{len(found.suppressions)} suppressions, kept on purpose", None))
     left.append(Left("backups", "of Kafka and ClickHouse, as you keep them", None))

@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from sluice.domain.topics import TopicSpec
 
 MAX_MESSAGE_BYTES = 40 * 1024 * 1024
+COMPACTED_WITHIN_MS = 86_400_000
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -108,6 +109,9 @@ def _config(spec: TopicSpec, replication: int) -> dict[str, str]:
         config["message.timestamp.type"] = "LogAppendTime"
     if "compact" in spec.policy:
         config["segment.ms"] = str(3_600_000)
+    if spec.policy == "compact":
+        # What was removed from reference data is to be gone in a known time, however little else changes.
+        config["max.compaction.lag.ms"] = str(COMPACTED_WITHIN_MS)
     return config
 
 
