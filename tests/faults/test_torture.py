@@ -46,11 +46,11 @@ def test_a_minute_of_everything_loses_nothing_and_explains_each_copy(tmp_path: P
 def test_a_worker_that_was_suspended_while_others_took_over_repeats_nothing(tmp_path: Path) -> None:
     """It wakes with mails in hand that are another's by now: a slow network keeps many of them there."""
     faults = (
-        Fault(2.0, "latency", "sink", 30.0),
-        Fault(6.0, "stop", "deliver-1", 20.0),
+        Fault(1.5, "latency", "sink", 22.0),
+        Fault(4.0, "stop", "deliver-1", 16.0),
     )
     workers = {"deliver": 2, "compose": 1, "wheel": 1, "record": 1}
-    plan = Plan(seed=0, mails=1500, rate=60.0, workers=workers, hold_every=3, faults=faults)
+    plan = Plan(seed=0, mails=1080, rate=60.0, workers=workers, hold_every=3, faults=faults)
     made = torture(plan, tmp_path / "data", 26_600)
     assert made.good, "\n".join(breach_lines(made))
     assert made.findings.copies <= made.findings.in_doubt <= 200
