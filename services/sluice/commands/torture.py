@@ -118,8 +118,10 @@ def show(made: Report, display: Display) -> None:
     if recoveries:
         began = recoveries[0].injected.at - recoveries[0].injected.fault.at
         rows = [recovery_row(recovery, began) for recovery in recoveries]
-        title = "Faults; silent: longest gap at the server; caught up: until all that was accepted before had come"
-        display.console.print(table(COLUMNS, rows, title=title))
+        display.console.print(table(COLUMNS, rows))
+        display.say("silent: the longest time around the fault in which no mail came to the receiving server")
+        display.say("caught up: from the fault's beginning until every mail accepted before it had come")
+        display.say("")
     for line in (*sentences(made), *breach_lines(made)):
         display.say(line)
     display.say("every invariant holds" if made.good else f"BROKEN; the same again: --seed {made.plan.seed}, or --plan")
