@@ -52,9 +52,9 @@ class KafkaBatches:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
-            # Batches are made of what half a second brings: asking for less only makes work, for the brokers too.
+            # Batches are made of what half a second brings: an answer for every few records only makes work.
             "fetch.min.bytes": 512 * 1024,
-            "fetch.wait.max.ms": 250,
+            "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 32_768,
             **(settings or {}),
         }

@@ -22,6 +22,7 @@ from faust.transport.drivers.aiokafka import Consumer, ensure_aiokafka_TP
 from faust.types import TP
 from faust.types.tuples import Message
 
+from sluice.adapters.kafka.fetching import fetch_by_urgency
 from sluice.adapters.kafka.membership import Membership, WitnessedThread
 
 log = structlog.get_logger(__name__)
@@ -30,11 +31,19 @@ LONGEST_FETCH_S = 0.5
 SEEK_AGAIN_S = 0.5
 
 
+class UrgentThread(WitnessedThread):
+    """Fetches each urgency apart."""
+
+    urgency: tuple[str, ...] = ()
+
+    async def on_start(self) -> None:
+        """Before anything is fetched."""
+        await super().on_start()
+        await fetch_by_urgency(self._ensure_consumer(), self.urgency)
+
+
 class DirectConsumer(Consumer):
     """Fetches urgent topics first, and hands records over by awaiting, as long as nothing is suspended.
-
-    aiokafka fills each poll from the partition that has waited longest, so a bulk backlog keeps urgent records waiting
-    behind thousands. Here every poll asks the topics one after the other, the most urgent first, for a share each.
 
     Faust races the hand-over of each record against the start of a rebalance, with ``wait_first``: two tasks and a
     wait, about a seventh of a worker's CPU. The race only matters to a hand-over that blocks. Ours do so only when a
@@ -47,8 +56,9 @@ class DirectConsumer(Consumer):
     _fetch: asyncio.Task[Mapping[TP, Any]] | None = None
     """The fetch under way, also when nobody waits for it any more."""
 
-    def _new_consumer_thread(self) -> WitnessedThread:
-        thread = WitnessedThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> UrgentThread:
+        thread = UrgentThread(self, loop=self.loop, beacon=self.beacon)
+        thread.urgency = self.urgency
         thread.membership = self.membership
         return thread
 
@@ -67,10 +77,12 @@ class DirectConsumer(Consumer):
         if overtaken or not still_ours():
             await self._read_again()
             return
-        for tp, record in self.scheduler.iterate(records):
-            if not still_ours():
-                return
-            yield tp, self._to_message(tp, record)
+        # Not by Faust's scheduler, which takes turns: what is urgent comes first.
+        for tp, batch in records.items():
+            for record in batch:
+                if not still_ours():
+                    return
+                yield tp, self._to_message(tp, record)
 
     async def _read_again(self) -> None:
         """Go back to the commits once the flow stands on an assignment: nothing of it was handed over yet."""
@@ -102,22 +114,13 @@ class DirectConsumer(Consumer):
         """Records by partition; the fetch goes on when its caller is cancelled, and the next caller gets its result."""
         if self._fetch is None:
             partitions = None if active_partitions is None else set(active_partitions)
-            self._fetch = asyncio.create_task(self._urgent_first(partitions, min(timeout, LONGEST_FETCH_S)))
+            self._fetch = asyncio.create_task(super()._getmany(partitions, min(timeout, LONGEST_FETCH_S)))
         fetch = self._fetch
         try:
             return await asyncio.shield(fetch)
         finally:
             if fetch.done():
                 self._fetch = None
-
-    async def _urgent_first(self, partitions: set[TP] | None, patience: float) -> Mapping[TP, Any]:
-        """At most one poll's number of each topic, urgent topics first."""
-        found: dict[TP, Any] = {}
-        for topic in self.urgency if partitions else ():
-            wanted = {tp for tp in partitions or () if tp.topic == topic}
-            if wanted:
-                found.update(await super()._getmany(wanted, 0))
-        return found or await super()._getmany(partitions, patience)
 
     async def on_stop(self) -> None:
         """Nobody will ask for what a fetch brings now."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -81,12 +81,13 @@ class FaustIntake:
     def _declare_agent(self, name: str) -> None:
         topic = self._app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
-        async def feed(stream: Any) -> AsyncIterator[None]:
-            async for event in stream.noack().events():
-                self._take(event.message)
+        # It yields nothing: Faust would look at, and log, what it yields for every record.
+        async def feed(stream: Any) -> None:
+            records = stream.noack()
+            async for _ in records:
+                self._take(records.current_event.message)
                 if self._failed is not None:
                     raise self._failed
-                yield None
 
         self._app.agent(topic, name=f"feed-{name}", concurrency=1)(feed)
 
