@@ -54,3 +54,46 @@ def test_cuts_hold_together_and_end_one_after_the_other() -> None:
 def test_a_backlog_at_the_full_rate_is_booked_evenly() -> None:
     """The ordinary case."""
     assert abs(last_slot(Allowance(SITE, 0, NOW), 1000) - 100.0) < 1.0
+
+
+def test_a_site_that_cannot_be_reached_is_left_alone_longer_each_time_and_then_as_long_as_it_says() -> None:
+    """2, 4, 8 seconds, and after the fourth failure in a row five minutes, by these rules."""
+    allowance = Allowance(Site(name="x", failed_connects=4, pause=300.0), 0, NOW)
+    pauses = []
+    for _ in range(5):
+        allowance.connect_failed(NOW)
+        pauses.append(allowance.paused(NOW)[0] - NOW)
+    assert pauses == [2.0, 4.0, 8.0, 300.0, 300.0]
+    assert allowance.turn(NOW, SERVICE) == 300.0
+    allowance.connected()
+    assert allowance.paused(NOW)[0] == 0.0
+    allowance.connect_failed(NOW)
+    assert allowance.paused(NOW) == (NOW + 2.0, "its hosts cannot be reached")
+
+
+def test_an_egress_that_cannot_reach_a_site_does_not_stop_another() -> None:
+    """Nothing but the first pauses; the lane is called paused when all that have tried are."""
+    allowance = Allowance(Site(name="x"), 0, NOW)
+    allowance.connected("two")
+    allowance.connect_failed(NOW, "one")
+    assert allowance.turn(NOW, SERVICE, "one") == 2.0
+    assert allowance.turn(NOW, SERVICE, "two") == 0.0
+    assert allowance.paused(NOW)[0] <= NOW
+    assert allowance.state().failed_connects == 1
+    allowance.connect_failed(NOW, "two")
+    allowance.connect_failed(NOW, "two")
+    assert allowance.paused(NOW) == (NOW + 2.0, "its hosts cannot be reached")
+    assert allowance.paused(NOW, "two")[0] == NOW + 4.0
+
+
+def test_the_next_owner_goes_on_counting_failures_and_an_operators_word_ends_the_pause() -> None:
+    before, after = (Allowance(Site(name="x"), 0, NOW) for _ in range(2))
+    for _ in range(3):
+        before.connect_failed(NOW, "one")
+    after.restore(before.state(), Penalty(), NOW)
+    assert after.paused(NOW) == (NOW + 8.0, "its hosts cannot be reached")
+    after.connect_failed(NOW, "one")
+    assert after.paused(NOW, "one")[0] == NOW + 16.0
+    after.suspend(NOW + 100.0)
+    after.suspend(0.0)
+    assert after.paused(NOW, "one")[0] <= NOW

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from sluice.deliver.circuit import Circuit
 from sluice.deliver.pace import Pace
 from sluice.domain.adaptive import Give, Pressure, base_rate, eased
 from sluice.domain.events import PRIORITIES
 from sluice.domain.lanes import LaneState
 from sluice.domain.shaping import IDLE, Gcra, Rate
 from sluice.domain.site import Penalty, Site
+
+UNREACHABLE = "its hosts cannot be reached"
 
 
 class Allowance:
@@ -19,14 +22,13 @@ class Allowance:
 
     def __init__(self, site: Site, number: int, now: float, give: Give = Give()) -> None:  # noqa: B008  frozen
         self._plain = site.share(number)
-        self._pause = site.pause
+        self._circuit = Circuit(site)
         self._give = give
         self._penalty = Penalty()
         self._penalised: dict[str, float] = {}
         self._pressure = Pressure()
         self._cuts: tuple[tuple[float, float], ...] = ()
         self._most: int | None = None
-        self._failed_connects = 0
         self._paused_until = 0.0
         self._paused_why = ""
         self._suspended_until = 0.0
@@ -70,11 +72,12 @@ class Allowance:
         rate = self._plain.rate
         return rate if share >= 1.0 else eased(base_rate(rate, self._plain.connections, service), share)
 
-    def paused(self, now: float) -> tuple[float, str]:
-        """Until when nothing may be sent, and why; in the past when it may."""
+    def paused(self, now: float, egress: str | None = None) -> tuple[float, str]:
+        """Until when nothing may be sent, or nothing through ``egress``, and why; in the past when it may."""
         if self._suspended_until > now and self._suspended_until >= self._paused_until:
             return self._suspended_until, "suspended by an operator"
-        return self._paused_until, self._paused_why
+        unreachable = self._circuit.all_until() if egress is None else self._circuit.until(egress)
+        return max((self._paused_until, self._paused_why), (unreachable, UNREACHABLE))
 
     def book(self, now: float, service: float, rank: int, egress: str = "") -> float:
         """A slot for a mail that has just come: when it may be sent at the earliest, given those booked before.
@@ -100,6 +103,9 @@ class Allowance:
 
     def turn(self, now: float, service: float, egress: str = "") -> float:
         """Take a turn to send: 0.0 when one may go now, else the seconds until it is worth asking again."""
+        until, _ = self.paused(now, egress)
+        if until > now:
+            return until - now
         pace = self._pace(egress, now)
         wait = pace.wait(now) if pace else 0.0
         if wait > 0:
@@ -110,9 +116,6 @@ class Allowance:
         return wait
 
     def _turn(self, now: float, service: float) -> float:
-        until, _ = self.paused(now)
-        if until > now:
-            return until - now
         self._refresh(now, service)
         if self._gcra is None:
             return 0.0
@@ -126,14 +129,13 @@ class Allowance:
         self._connected, allowed = self._connects.allow(self._connected, now)
         return 0.0 if allowed else max(0.001, self._connects.ready_at(self._connected) - now)
 
-    def connected(self) -> None:
+    def connected(self, egress: str = "") -> None:
         """A connection was opened and greeted."""
-        self._failed_connects = 0
+        self._circuit.connected(egress)
 
-    def connect_failed(self, now: float) -> None:
-        """No host could be reached: pause, longer each time in a row, up to the site's ``pause``."""
-        self._failed_connects += 1
-        self.pause(now + min(self._pause, float(2**self._failed_connects)), "its hosts cannot be reached")
+    def connect_failed(self, now: float, egress: str = "") -> None:
+        """No host could be reached through ``egress``: it pauses, longer each time in a row."""
+        self._circuit.failed(egress, now)
 
     def pause(self, until: float, why: str) -> None:
         """Send nothing before ``until``."""
@@ -147,6 +149,7 @@ class Allowance:
         """
         if self._suspended_until and not until:
             self._paused_until, self._paused_why = 0.0, ""
+            self._circuit.close()
         self._suspended_until = until
 
     def asked_for_less(self, now: float) -> None:
@@ -172,19 +175,20 @@ class Allowance:
 
     def state(self) -> LaneState:
         """What the next owner should know."""
+        paused_until, paused_why = max((self._paused_until, self._paused_why), (self._circuit.all_until(), UNREACHABLE))
         return LaneState(
             pressure=self._pressure,
             penalised_until=max(self._penalised.values(), default=0.0),
             penalised=tuple(self._penalised.items()),
-            paused_until=self._paused_until,
-            paused_why=self._paused_why,
-            failed_connects=self._failed_connects,
+            paused_until=paused_until,
+            paused_why=paused_why if paused_until else "",
+            failed_connects=self._circuit.failures,
         )
 
     def restore(self, state: LaneState, penalty: Penalty, now: float) -> None:
         """Take over what the owner before had learnt."""
         self._pressure = state.pressure
-        self._failed_connects = state.failed_connects
+        self._circuit.restore(state.failed_connects)
         self._paused_until, self._paused_why = state.paused_until, state.paused_why
         self._penalty = penalty
         for egress, until in state.penalised or (("", state.penalised_until),):

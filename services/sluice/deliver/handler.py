@@ -150,7 +150,6 @@ class DeliverHandler:
             self._attempts.conclude(item, path, lane, Way(), now)
             return
         mail, patience = item.mail, self._patience
-        wait = lane.hindered(mail, now, patience)
         item.egress = self._senders.departures.choose(mail, lane)
         wait = wait or self._senders.gate.place(item, now) or lane.booked(item, now, patience)
         if wait is not None:
@@ -158,6 +157,7 @@ class DeliverHandler:
         else:
             self._senders.offer(lane, path, item)
 
+        wait = lane.hindered(item, now, patience)
     def go_on(self, item: Item, lane: Lane, path: Path) -> None:
         """Queue a mail again that waited apart from its lane."""
         if item.handed_back:

@@ -92,9 +92,10 @@ class Lane:
         """Mails waiting in memory."""
         return sum(map(len, self.flows.values()))
 
-    def hindered(self, mail: Mail, now: float, patience: float) -> Wait | None:
+    def hindered(self, item: Item, now: float, patience: float) -> Wait | None:
         """Whether a mail that has just arrived has to wait elsewhere, because the lane pauses or is busy."""
-        until = max(self.allowance.paused(now)[0], self._suspended(mail))
+        mail, egress = item.mail, item.egress.name if item.egress else ""
+        until = max(self.allowance.paused(now, egress)[0], self._suspended(mail))
         if until - now > patience:
             return Wait(min(until, now + LONGEST_PAUSE), "connection")
         rank = RANK[mail.envelope.priority]

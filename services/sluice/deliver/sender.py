@@ -168,7 +168,7 @@ class Sender:
         for hop in hops:
             answer = await self._mailer.connect(hop)
             if not isinstance(answer, Replied | Broken):
-                self._lane.allowance.connected()
+                self._lane.allowance.connected(self._flow.egress.name)
                 return answer
             last = answer
         return last
@@ -176,7 +176,7 @@ class Sender:
     def _unreachable(self, item: Item, answer: Replied | Broken) -> None:
         now = self._clock.now()
         if not isinstance(answer, Broken) or answer.phase != "resolve":
-            self._lane.allowance.connect_failed(now)
+            self._lane.allowance.connect_failed(now, self._flow.egress.name)
         item.waits = item.waits_at(now)
         item.attempts += 1
         self._attempts.conclude(item, answer, self._lane, Way(egress=self._flow.egress.name), now)
