@@ -48,8 +48,13 @@ class Checkpoints:
         await self.write_for(owned)
 
     async def write_for(self, partitions: set[int]) -> None:
-        """Checkpoints of some partitions."""
-        for number in sorted(partitions):
+        """Checkpoints of some partitions.
+
+        When partitions are added, Kafka may give us one before our producer has heard of it: nothing can have been
+        written down there, so there is nothing to tell yet.
+        """
+        known = self._bus.partitions(OUTCOME)
+        for number in sorted(number for number in partitions if number < known):
             checkpoint = Checkpoint(self._intake.finished_beyond(number), self._started(number), self._lanes(number))
             if checkpoint == _NOTHING and self._last.get(number, _NOTHING) == _NOTHING:
                 continue
