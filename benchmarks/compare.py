@@ -179,8 +179,8 @@ def _told(done: Round) -> Round:
 def main() -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mails", type=int, default=5_000, help="per system and round (%(default)s)")
-    parser.add_argument("--warm-up", type=int, default=1_000, help="sent before, not measured (%(default)s)")
+    parser.add_argument("--mails", type=int, default=10_000, help="per system and round (%(default)s)")
+    parser.add_argument("--warm-up", type=int, default=2_000, help="sent before, not measured (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="medians are taken over them (%(default)s)")
     parser.add_argument("--size", type=int, default=4096, help="octets of a mail as delivered, about (%(default)s)")
     parser.add_argument("--sessions", type=_numbers, default=[20, 60], help="senders to a relay (20,60)")

@@ -10,6 +10,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64, a2b_qp, b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from sluice.domain.addresses import ATEXT, Party
@@ -238,7 +239,12 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 def date_text(seconds: float) -> str:
     """Seconds since the epoch as an RFC 5322 date in UTC; not by ``strftime``, which follows the locale."""
-    t = datetime.fromtimestamp(int(seconds), UTC)
+    return _date_text(int(seconds))
+
+
+@lru_cache(16)
+def _date_text(seconds: int) -> str:
+    t = datetime.fromtimestamp(seconds, UTC)
     return f"{_DAYS[t.weekday()]}, {t.day} {_MONTHS[t.month - 1]} {t.year:04} {t:%H:%M:%S} +0000"
 
 

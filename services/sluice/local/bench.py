@@ -25,7 +25,7 @@ from sluice.local.traffic import domain_names
 RULES = Path(__file__).with_name("bench_rules")
 WARM_UP, MEASURED = "warm-up", "measured"
 """Campaigns, by which the two are told apart."""
-LOOK_EVERY = 0.25
+LOOK_EVERY = 0.5
 Say = Callable[[str], None]
 Sink = Literal["mailbox", "fast"]
 
