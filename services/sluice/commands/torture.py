@@ -58,7 +58,7 @@ def torture(
     The plan is drawn from the seed and kept in the data folder: the same seed and options, or [bold]--plan FILE[/],
     do the same again.
 
-    Examples: [cyan]sluice torture --seed 7[/]
+    Example: [cyan]sluice torture --seed 7[/]
     [cyan]sluice torture --faults kill,broker --duration 300 --rate 200[/]
     [cyan]sluice torture --dry > plan.json; sluice torture --plan plan.json[/]
     """
