@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from sluice.compose.handler import ComposeHandler
 from sluice.compose.sites import Sites
@@ -10,6 +11,7 @@ from sluice.compose.step import Composer
 from sluice.domain.errors import RuleError, SluiceError
 from sluice.domain.topics import OUTCOME, READY, SEND
 from sluice.ports.health import Health
+from sluice.ports.metrics import Figure
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.stall import stalled
@@ -28,9 +30,10 @@ class ComposeService:
         self._bus = wiring.bus(settings)
         self._catalogue, self._reference = wiring.reference(settings)
         clock = wiring.SystemClock()
-        recorder = wiring.recorder(settings)
         self._resolver = wiring.resolver(settings)
         rules = wiring.rules(settings)
+        recorder = wiring.recorder(settings, rules)
+        self._tally = recorder.tally
         sites = Sites(rules.sites, wiring.routes(settings), self._resolver, clock)
         composer = Composer(
             reference=self._catalogue,
@@ -58,6 +61,13 @@ class ComposeService:
         facts = {"unfinished": float(self._intake.unfinished), "partitions": float(len(self._intake.partitions))}
         reason = stalled(self._intake.unfinished, self._intake.moved_at, self._settings.stall_s) or self._watch.reason
         return Health(not reason, self._intake.joined.is_set() and self._reference.loaded, reason, facts)
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        yield from self._bus.figures()
+        yield from self._intake.figures()
+        yield from self._reference.figures()
+        yield from self._tally.figures()
 
     async def start(self) -> None:
         """Load reference data, then join; raises :class:`SluiceError` when topics are missing."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections.abc import Iterator
 
 from sluice.deliver.books import Books
 from sluice.deliver.checkpoints import Checkpoints
 from sluice.deliver.departures import Departures
+from sluice.deliver.figures import lane_figures, waiting_figures
 from sluice.deliver.handler import DeliverHandler
 from sluice.deliver.paths import Paths
 from sluice.deliver.protections import Protections
@@ -20,6 +22,7 @@ from sluice.domain.priorities import Priorities
 from sluice.domain.sharing import Shares
 from sluice.domain.topics import DEMAND, OUTCOME, READY, SITES, TENANTS
 from sluice.ports.health import Health
+from sluice.ports.metrics import CONNECTIONS_MAX, Figure
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.stall import overdue, stalled
@@ -38,10 +41,13 @@ class DeliverService:
         self._bus = wiring.bus(settings)
         self._resolver = wiring.resolver(settings)
         self._catalogue, self._reference = wiring.reference(settings, (SITES, TENANTS))
-        clock = wiring.SystemClock()
+        clock = self._clock = wiring.SystemClock()
         rules = wiring.rules(settings)
+        self._named = frozenset(site.name for site in rules.sites.all)
         departures = Departures(wiring.egresses(settings, rules), self._catalogue.tenant)
-        books = Books(self._bus, wiring.recorder(settings), self._tasks.fail)
+        recorder = wiring.recorder(settings, rules)
+        self._tally = recorder.tally
+        books = Books(self._bus, recorder, self._tasks.fail)
         attempts = Attempts(books, clock, rules, random.random)
         self._protections = Protections(wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings))
         paths = Paths(
@@ -112,6 +118,17 @@ class DeliverService:
             "partitions": float(len(self._intake.partitions)),
         }
         return Health(not reason, self._intake.joined.is_set(), reason, facts)
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        lanes = list(self._handler.lanes.values())
+        yield from self._bus.figures()
+        yield from self._intake.figures()
+        yield from self._reference.figures()
+        yield from self._tally.figures()
+        yield from waiting_figures(lanes, self._senders, self._shared, self._intake.unfinished)
+        yield from lane_figures(lanes, self._named, self._clock.now())
+        yield Figure(CONNECTIONS_MAX, self._settings.connections)
 
     async def start(self) -> None:
         """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""

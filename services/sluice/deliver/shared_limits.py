@@ -127,6 +127,11 @@ class SharedLimits:
         self._news = False
         self.go_on: Callable[[Item, Lane, Path], None] = _nowhere
 
+    @property
+    def parked(self) -> int:
+        """Mails that wait in memory for room under a limit."""
+        return self._count
+
     def place(self, item: Item, now: float) -> Wait | None:
         """See :class:`Gate`.
 

@@ -16,6 +16,7 @@ from sluice.domain.spread import Spread
 Service = Literal["compose", "deliver", "wheel", "record"]
 ALL: tuple[Service, ...] = ("compose", "deliver", "wheel", "record")
 FAUST: tuple[Service, ...] = ("compose", "deliver")
+READERS: tuple[Service, ...] = ("compose", "deliver", "wheel")
 OTHER = "other"
 """Stands for all sites that the rules do not name: labels must stay few however many sites there are."""
 
@@ -79,7 +80,7 @@ LOOP_DELAY = Metric(
     answers="Is the process short of CPU, or does something block it?",
 )  # fmt: skip
 TAKEN = Metric(
-    name="sluice.records.taken", kind="counter", unit="{record}", labels=("topic",),
+    name="sluice.records.taken", kind="counter", unit="{record}", labels=("topic",), services=READERS,
     meaning="Records taken from Kafka; a topic's name ends in the priority, or in the wheel's tier",
     answers="How much comes in, by priority?",
 )  # fmt: skip
@@ -104,7 +105,7 @@ PUBLISH_ACK = Metric(
     answers="Does Kafka keep up with what is written?",
 )  # fmt: skip
 PARTITIONS = Metric(
-    name="sluice.partitions", kind="gauge", unit="{partition}",
+    name="sluice.partitions", kind="gauge", unit="{partition}", services=READERS,
     meaning="Partitions that are this process's, over all its topics",
     answers="Who does the work? Is the group in a rebalance?",
 )  # fmt: skip
@@ -183,6 +184,11 @@ LANE_QUEUED = Metric(
 LANE_CONNECTIONS = Metric(
     name="sluice.lane.connections", kind="gauge", unit="{connection}", labels=("site",), services=("deliver",),
     meaning="Connections that the lanes have",
+    answers="Which site is the bottleneck?",
+)  # fmt: skip
+LANE_CONNECTIONS_MAX = Metric(
+    name="sluice.lane.connections.max", kind="gauge", unit="{connection}", labels=("site",), services=("deliver",),
+    meaning="Connections that the lanes may have now; not told for other",
     answers="Which site is the bottleneck?",
 )  # fmt: skip
 LANE_RATE = Metric(

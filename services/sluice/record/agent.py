@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 from sluice.domain.topics import OUTCOME
 from sluice.ports.health import Health
+from sluice.ports.metrics import COMMIT_AGE, LAG, Figure
 from sluice.record.service import Recorder
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
@@ -40,6 +42,13 @@ class RecordService:
         if stuck:
             reason = f"nothing was recorded for {still:.0f} s"
         return Health(not stuck, not waiting, reason, facts)
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        yield from self._bus.figures()
+        yield from self._store.figures()
+        yield Figure(LAG, self._recorder.lag(), (OUTCOME,))
+        yield Figure(COMMIT_AGE, time.time() - self._recorder.progress.last_progress)
 
     async def start(self) -> None:
         """Join; raises :class:`sluice.ports.bus.NotStored` when the topic is missing."""

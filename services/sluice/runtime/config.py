@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -31,8 +32,8 @@ class Settings(BaseSettings):
     node: str = Field(default_factory=socket.gethostname, description="Name of this machine or pod in outcomes")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line written")
     log_format: Literal["json", "console"] = Field("json", description="Form of log lines")
-    health_host: str = Field("127.0.0.1", description="Address that /healthz and /readyz listen on")
-    health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 turns them off")
+    health_host: str = Field("127.0.0.1", description="Address that /healthz, /readyz and /metrics listen on")
+    health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics; 0 turns them off")
     stall_s: float = Field(120.0, gt=0, description="No commit for this long, with work unfinished, is a stall")
     drain_s: float = Field(25.0, gt=0, le=55, description="Time for what is in flight when stopping or rebalancing")
 
@@ -181,6 +182,29 @@ def load_settings(**overrides: Any) -> Settings:
     if problems:
         raise RuleError("settings are wrong:\n" + "\n".join(problems))
     return settings
+
+
+class Otlp(msgspec.Struct, frozen=True):
+    """Which signals go somewhere by OTLP, and how: by the standard variables, which the exporters read themselves."""
+
+    traces: bool
+    metrics: bool
+    protocol: str
+    sampler: str
+    """``OTEL_TRACES_SAMPLER``, empty when it is not set."""
+
+
+def otlp_settings(environment: Mapping[str, str] = os.environ) -> Otlp:
+    """What ``OTEL_*`` asks for. ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_EXPORTER=none`` (and METRICS) turn it off."""
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    general = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+
+    def wanted(signal: str) -> bool:
+        endpoint = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or general
+        return bool(endpoint) and not disabled and environment.get(f"OTEL_{signal}_EXPORTER", "otlp") == "otlp"
+
+    protocol = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    return Otlp(wanted("TRACES"), wanted("METRICS"), protocol, environment.get("OTEL_TRACES_SAMPLER", ""))
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:

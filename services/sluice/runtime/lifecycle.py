@@ -8,7 +8,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import structlog
@@ -18,8 +18,10 @@ from sluice.adapters.telemetry.health import HealthServer
 from sluice.adapters.telemetry.logs import set_up_logs
 from sluice.domain.errors import SluiceError
 from sluice.ports.health import Health
+from sluice.ports.metrics import Figure
 from sluice.runtime.config import Settings, load_settings
 from sluice.runtime.stall import LoopWatch, Stalled
+from sluice.runtime.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,10 @@ class Service(Protocol):
     @property
     def health(self) -> Health:
         """How it is."""
+        ...
+
+    def figures(self) -> Iterable[Figure]:
+        """What it counts, of :data:`sluice.ports.metrics.METRICS`."""
         ...
 
     async def start(self) -> None:
@@ -72,12 +78,14 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
         loop.add_signal_handler(number, stop.set)
     try:
         service = await open_service(settings)
+        telemetry = Telemetry(name, settings, lambda: service.health, lambda: service.figures())
     except SluiceError as error:
         log.error("service.not_opened", error=str(error))
         return EXIT_USAGE
     watch = LoopWatch(settings.stall_s)
     watch.start()
-    server = HealthServer(lambda: service.health, settings.health_host, settings.health_port)
+    telemetry.start()
+    server = HealthServer(lambda: service.health, settings.health_host, settings.health_port, telemetry.text)
     if settings.health_port:
         await server.start()
     code = EXIT_OK
@@ -103,6 +111,7 @@ async def _serve(name: str, settings: Settings, open_service: Opener) -> int:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(service.stop(), settings.drain_s + 5)
     finally:
+        await telemetry.close()
         await server.stop()
     log.info("service.stopped", code=code)
     return code

@@ -29,9 +29,10 @@ from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
 from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
 from sluice.adapters.system.clock import SystemClock
+from sluice.adapters.telemetry.store import TimedStore
+from sluice.adapters.telemetry.tally import CountingRecorder, OutcomeTally
 from sluice.domain.admission import DAY, Limits
 from sluice.domain.catalogue import Catalogue
-from sluice.domain.conclusion import Recorder
 from sluice.domain.egress import Egresses
 from sluice.domain.errors import RuleError
 from sluice.domain.routing import RelayRoute, RouteTable
@@ -99,9 +100,9 @@ def clickhouse(settings: Settings) -> ClickHouse:
     )
 
 
-def outcome_store(settings: Settings) -> ClickHouseOutcomes:
+def outcome_store(settings: Settings) -> TimedStore:
     """Where outcomes are kept."""
-    return ClickHouseOutcomes(clickhouse(settings))
+    return TimedStore(ClickHouseOutcomes(clickhouse(settings)))
 
 
 def reading_watch(settings: Settings, group: str, reading: Callable[[], Mapping[Place, int]]) -> ReadingWatch:
@@ -226,9 +227,10 @@ def signer(settings: Settings) -> DkimSigner:
     return DkimSigner(settings.dkim_keys_dir or Path("/nonexistent"))
 
 
-def recorder(settings: Settings) -> Recorder:
-    """Builds outcomes in this process's name."""
-    return Recorder(settings.node, settings.hash_key.get_secret_value().encode())
+def recorder(settings: Settings, rules: Rules) -> CountingRecorder:
+    """Builds outcomes in this process's name, and counts them; sites that ``rules`` name are told apart."""
+    tally = OutcomeTally(site.name for site in rules.sites.all)
+    return CountingRecorder(settings.node, settings.hash_key.get_secret_value().encode(), tally)
 
 
 def limits(settings: Settings, rules: Rules) -> Limits:

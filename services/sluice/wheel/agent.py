@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 from sluice.domain.topics import WHEEL
 from sluice.ports.health import Health
+from sluice.ports.metrics import Figure
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.tasks import Tasks
@@ -22,8 +24,8 @@ class WheelService:
         self._settings = settings
         self._tasks = Tasks()
         self._bus = wiring.bus(settings)
-        follower = wiring.follower(settings, GROUP, tuple(WHEEL.values()))
-        self._turner = WheelTurner(follower, self._bus, wiring.SystemClock())
+        self._follower = wiring.follower(settings, GROUP, tuple(WHEEL.values()))
+        self._turner = WheelTurner(self._follower, self._bus, wiring.SystemClock())
         self._turning: asyncio.Task[None] | None = None
 
     @property
@@ -32,6 +34,12 @@ class WheelService:
         still = time.monotonic() - self._turner.turned_at
         reason = f"the wheel has not turned for {still:.0f} s" if still > self._settings.stall_s else ""
         return Health(not reason, self._turner.turns > 0, reason, {"resting": float(self._turner.resting)})
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.runtime.lifecycle.Service`."""
+        yield from self._bus.figures()
+        yield from self._follower.figures()
+        yield from self._turner.figures()
 
     async def start(self) -> None:
         """Join; raises :class:`sluice.ports.bus.NotStored` when topics are missing."""

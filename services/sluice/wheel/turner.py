@@ -6,15 +6,19 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections.abc import Iterator
 
 import structlog
 
 from sluice.domain.errors import Undecodable
+from sluice.domain.spread import Spread
+from sluice.domain.topics import WHEEL
 from sluice.domain.window import Window
 from sluice.ports.bus import Bus, Position
 from sluice.ports.clock import Clock
 from sluice.ports.follower import Follower, Part
 from sluice.ports.intake import Taken
+from sluice.ports.metrics import COMMIT_AGE, WHEEL_DUE, WHEEL_LATENESS, WHEEL_RESTING, Figure
 from sluice.ports.records import dead_record
 from sluice.wheel.step import due_at, move_on
 
@@ -23,6 +27,9 @@ RESTING_RECORDS = 2000
 RESTING_BYTES = 16 * 1024 * 1024
 """Held in memory of one partition before its fetching pauses: due times are in order, so the head is what counts."""
 TICK = 0.1
+_WITHIN = (0.0, 10.0, 60.0, 300.0, 3600.0)
+_DUE = ("overdue", "10s", "1m", "5m", "1h", "later")
+_TIER = {topic: tier for tier, topic in WHEEL.items()}
 
 
 class _Resting:
@@ -46,6 +53,7 @@ class WheelTurner:
         self._parts: dict[Part, _Resting] = {}
         self._order = itertools.count()
         self._stopping = False
+        self._lateness = Spread(WHEEL_LATENESS.bounds)
         self.turns = 0
         self.turned_at = time.monotonic()
         """When the last turn ended, monotonic seconds: a watchdog reads it."""
@@ -54,6 +62,23 @@ class WheelTurner:
     def resting(self) -> int:
         """Records held in memory."""
         return sum(len(part.heap) for part in self._parts.values())
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.ports.metrics.Figures`."""
+        now = self._clock.now()
+        resting: dict[str, int] = {}
+        due = Spread(_WITHIN)
+        for (topic, _), part in self._parts.items():
+            tier = _TIER.get(topic, topic)
+            resting[tier] = resting.get(tier, 0) + len(part.heap)
+            for at, _, _ in part.heap:
+                due.add(at - now)
+        for tier, count in resting.items():
+            yield Figure(WHEEL_RESTING, count, (tier,))
+        for name, count in zip(_DUE, due.counts, strict=True):
+            yield Figure(WHEEL_DUE, count, (name,))
+        yield Figure(WHEEL_LATENESS, self._lateness)
+        yield Figure(COMMIT_AGE, time.monotonic() - self.turned_at)
 
     def stop(self) -> None:
         """Let :meth:`run` return after its present turn; nothing that rests is lost."""
@@ -102,6 +127,9 @@ class WheelTurner:
     async def _release(self) -> None:
         now = self._clock.now()
         moving: list[tuple[_Resting, Taken, asyncio.Future[Position]]] = []
+        earliest = min((part.heap[0][0] for part in self._parts.values() if part.heap), default=now)
+        if earliest < now:
+            self._lateness.add(now - earliest)
         for part in self._parts.values():
             while part.heap and part.heap[0][0] <= now:
                 record = heapq.heappop(part.heap)[2]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,8 +15,11 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from sluice.domain.mail import Headers
 from sluice.ports.follower import Part, Polled
 from sluice.ports.intake import Taken
+from sluice.ports.metrics import LAG, PARTITIONS, TAKEN, Figure
 
 log = structlog.get_logger(__name__)
+LOOK_EVERY_S = 10.0
+"""How often Kafka is asked how far the group is behind."""
 
 
 class KafkaFollower:
@@ -24,6 +29,9 @@ class KafkaFollower:
         self._batch = batch
         self._revoked: set[Part] = set()
         self._owned: set[Part] = set()
+        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._lag: dict[str, int] = {}
+        self._look_at = time.monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{group}-poll")
         self._consumer = Consumer(
             {
@@ -53,7 +61,30 @@ class KafkaFollower:
         """See :class:`sluice.ports.follower.Follower`. Raises :class:`KafkaException` for what polling cannot mend."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._poll, wait)
 
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.ports.metrics.Figures`."""
+        for topic, count in list(self._counts.items()):
+            yield Figure(TAKEN, count, (topic,))
+        for topic, behind in self._lag.items():
+            yield Figure(LAG, behind, (topic,))
+        yield Figure(PARTITIONS, len(self._owned))
+
+    def _look(self) -> None:
+        """See how far the commits are behind; what Kafka does not say at once stays as it was."""
+        lag: dict[str, int] = {}
+        try:
+            for at in self._consumer.committed([TopicPartition(*part) for part in self._owned], timeout=1.0):
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(at.topic, at.partition), timeout=1.0)
+                lag[at.topic] = lag.get(at.topic, 0) + max(0, high - max(at.offset, low))
+        except KafkaException as error:
+            log.info("kafka.lag_not_known", error=str(error))
+        else:
+            self._lag = lag
+
     def _poll(self, wait: float) -> Polled:
+        if self._owned and time.monotonic() >= self._look_at:
+            self._look()
+            self._look_at = time.monotonic() + LOOK_EVERY_S
         messages = self._consumer.consume(self._batch, timeout=max(0.0, wait))
         revoked, self._revoked = frozenset(self._revoked), set()
         records: list[Taken] = []
@@ -64,6 +95,7 @@ class KafkaFollower:
                 log.warning("kafka.poll", error=error.str())
                 continue
             records.append(_taken(message))
+            self._counts[records[-1].topic] += 1
         return Polled(records, revoked)
 
     async def commit(self, offsets: dict[Part, int]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import faust
@@ -18,8 +18,10 @@ import structlog
 from faust.types import TP
 
 from sluice.adapters.kafka.consumer import use_direct_consumer
+from sluice.adapters.kafka.standing import Standing
 from sluice.domain.window import Range, Window
 from sluice.ports.intake import Handler, Taken
+from sluice.ports.metrics import Figure
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +69,7 @@ class FaustIntake:
         self._leaving = False
         self._failed: BaseException | None = None
         self._commit_task: asyncio.Task[None] | None = None
+        self._standing = Standing()
         self.moved_at = time.monotonic()
         """When a record was last finished, or nothing was unfinished (monotonic seconds): a watchdog reads it."""
         self.joined = asyncio.Event()
@@ -134,6 +137,17 @@ class FaustIntake:
         """By topic and partition of what is ours and not held back: the offset to read next, -1 before the first."""
         return {(lease.tp.topic, lease.tp.partition): lease.next for lease in self._leases.values() if not lease.paused}
 
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.ports.metrics.Figures`."""
+        return self._standing.figures(self._leases.values(), self._end, self.moved_at)
+
+    def _end(self, tp: TP) -> int | None:
+        try:
+            end: int | None = self._consumer.highwater(tp)
+        except Exception:  # between two assignments it is nobody's, which is told in several ways
+            return None
+        return end
+
     def finished_beyond(self, partition: int) -> dict[str, list[Range]]:
         """See :class:`sluice.ports.intake.Intake`."""
         return {
@@ -192,6 +206,7 @@ class FaustIntake:
         if not lease.window.take(record.offset):
             return
         lease.bytes += record.size
+        self._standing.took(record)
 
         def done() -> None:
             lease.done(record)

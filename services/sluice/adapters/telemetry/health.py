@@ -1,19 +1,26 @@
-"""``/healthz`` and ``/readyz`` over HTTP."""
+"""``/healthz``, ``/readyz`` and ``/metrics`` over HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import orjson
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from sluice.ports.health import Health
 
 
 class HealthServer:
-    """Answers 200 or 503 with a JSON body that says why. ``port`` 0 chooses a free one."""
+    """Answers 200 or 503 with a JSON body that says why. ``port`` 0 chooses a free one.
 
-    def __init__(self, health: Callable[[], Health], host: str, port: int) -> None:
+    ``metrics`` gives Prometheus' text; without it there is no ``/metrics``.
+    """
+
+    def __init__(
+        self, health: Callable[[], Health], host: str, port: int, metrics: Callable[[], Awaitable[bytes]] | None = None
+    ) -> None:
+        self._metrics = metrics
         self._health = health
         self._host = host
         self.port = port
@@ -24,6 +31,8 @@ class HealthServer:
         app = web.Application()
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._ready)
+        if self._metrics is not None:
+            app.router.add_get("/metrics", self._tell)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self.port)
@@ -42,6 +51,10 @@ class HealthServer:
     async def _ready(self, _: web.Request) -> web.Response:
         health = self._health()
         return _answer(health.ready and health.live, health)
+
+    async def _tell(self, _: web.Request) -> web.Response:
+        text = await self._metrics() if self._metrics is not None else b""
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _answer(good: bool, health: Health) -> web.Response:

@@ -1,0 +1,45 @@
+"""A store of outcomes that is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from sluice.domain.spread import Spread
+from sluice.ports.metrics import RECORD_DELAY, RECORD_FAILED, RECORD_ROWS, RECORD_STORE, RECORDED, Figure
+from sluice.ports.outcomes import Address, OutcomeStore, Recorded, StoreAway
+
+
+class TimedStore:
+    """An :class:`OutcomeStore` before another, that tells how that one does."""
+
+    def __init__(self, store: OutcomeStore) -> None:
+        self._store = store
+        self._took = Spread(RECORD_STORE.bounds)
+        self._rows = Spread(RECORD_ROWS.bounds)
+        self._delay = Spread(RECORD_DELAY.bounds)
+        self._stored = 0
+        self._failed = 0
+
+    async def store(self, token: str, outcomes: Sequence[Recorded], addresses: Sequence[Address]) -> None:
+        """See :class:`OutcomeStore`."""
+        began = time.perf_counter()
+        try:
+            await self._store.store(token, outcomes, addresses)
+        except StoreAway:
+            self._failed += 1
+            raise
+        self._took.add(time.perf_counter() - began)
+        self._rows.add(len(outcomes))
+        self._stored += len(outcomes)
+        if outcomes:
+            oldest = min(entry.outcome.event_time for entry in outcomes)
+            self._delay.add(max(0.0, time.time() - oldest.timestamp()))
+
+    def figures(self) -> Iterator[Figure]:
+        """See :class:`sluice.ports.metrics.Figures`."""
+        yield Figure(RECORDED, self._stored)
+        yield Figure(RECORD_FAILED, self._failed)
+        yield Figure(RECORD_ROWS, self._rows)
+        yield Figure(RECORD_STORE, self._took)
+        yield Figure(RECORD_DELAY, self._delay)

@@ -1,0 +1,63 @@
+"""What a service shows of itself, put together: its figures at ``/metrics`` and by OTLP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from opentelemetry.sdk.resources import Resource
+
+from sluice.adapters.telemetry import otlp
+from sluice.adapters.telemetry.loop_delay import LoopDelay
+from sluice.adapters.telemetry.meters import Meters
+from sluice.ports.health import Health
+from sluice.ports.metrics import LIVE, READY, Figure
+from sluice.runtime.config import Settings, otlp_settings
+
+
+class Telemetry:
+    """Of one process, in its event loop."""
+
+    def __init__(
+        self, name: str, settings: Settings, health: Callable[[], Health], figures: Callable[[], Iterable[Figure]]
+    ) -> None:
+        """Raises :class:`sluice.domain.errors.RuleError` when metrics are to go where nothing can send them."""
+        self._health = health
+        self._figures = figures
+        self._delay = LoopDelay()
+        target = otlp_settings()
+        exporter = otlp.metric_exporter(target.protocol) if target.metrics else None
+        self._meters = Meters(name, resource(name, settings), self._gather, exporter)
+
+    def start(self) -> None:
+        """Begin to look at the event loop."""
+        self._delay.start()
+
+    async def text(self) -> bytes:
+        """All figures as Prometheus' text."""
+        return await self._meters.text()
+
+    async def close(self) -> None:
+        """Send what is due, and end."""
+        self._delay.stop()
+        await self._meters.close()
+
+    def _gather(self) -> Iterator[Figure]:
+        health = self._health()
+        yield Figure(LIVE, health.live)
+        yield Figure(READY, health.ready and health.live)
+        yield from self._delay.figures()
+        yield from self._figures()
+
+
+def resource(name: str, settings: Settings) -> Resource:
+    """Who tells; ``OTEL_RESOURCE_ATTRIBUTES`` and ``OTEL_SERVICE_NAME`` add to it and go before it."""
+    own = {"service.name": f"sluice-{name}", "service.instance.id": settings.node, "service.version": _version()}
+    return Resource(own).merge(Resource.create())
+
+
+def _version() -> str:
+    try:
+        return version("sluice-mail")
+    except PackageNotFoundError:
+        return "unknown"
