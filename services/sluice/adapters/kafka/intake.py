@@ -26,6 +26,10 @@ from sluice.ports.metrics import Figure
 log = structlog.get_logger(__name__)
 
 
+TURN_S = 0.002
+"""Seconds of taking records of one topic after which other work of the process gets its turn."""
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """How much of one topic's partition may be unfinished before its fetching pauses, and how often to commit."""
 
@@ -86,9 +90,13 @@ class FaustIntake:
 
         # It yields nothing: Faust would look at, and log, what it yields for every record.
         async def feed(stream: Any) -> None:
-            records = stream.noack()
+            records, waiting = stream.noack(), stream.channel.queue
             async for _ in records:
                 self._take(records.current_event.message)
+                # Faust gives a stream one record per turn of the loop, and a busy loop has few turns.
+                until = time.monotonic() + TURN_S
+                while not waiting.empty() and self._app.flow_control.is_active() and time.monotonic() < until:
+                    self._take(waiting.get_nowait().message)
                 if self._failed is not None:
                     raise self._failed
 
