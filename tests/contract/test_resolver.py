@@ -48,7 +48,7 @@ def clock() -> MovedClock:
 
 @pytest.fixture
 async def dns(server: ScriptedDns, clock: MovedClock) -> AsyncIterator[DnsResolver]:
-    resolver = DnsResolver([await server.start()], timeout=0.2, tries=1, deadline=5, entries=3, now=clock.now)
+    resolver = DnsResolver([await server.start()], timeout=1.0, tries=1, deadline=5, entries=3, now=clock.now)
     yield resolver
     await resolver.close()
 

@@ -87,7 +87,7 @@ def entry(kind: str, at: float, **more: object) -> Entry:
         ([entry("deferred", 0, next_attempt_at=NOW + timedelta(minutes=5))], "The next attempt is at .* in 5 min"),
         ([entry("deferred", 0, next_attempt_at=NOW - timedelta(minutes=5))], "The next attempt is due since"),
         ([entry("scheduled", 0, next_attempt_at=NOW + timedelta(hours=2))], "It is made into mail at .* in 2 h"),
-        ([entry("held", 0)], "sluice dead replay"),
+        ([entry("held", 0)], "sluice mail release sends it again"),
     ],
 )
 def test_what_happens_next_is_said(entries: list[Entry], told: str) -> None:
