@@ -87,13 +87,9 @@ class DeliverHandler:
         """Begin work on a ready mail."""
         try:
             mail = read_mail(record.headers, record.value or b"")
-            home = lane_partition(mail.envelope.lane, self._partitions())
+            at_home = record.partition == self._home(mail.envelope.lane)
         except (Undecodable, ValueError) as error:
             self._books.bury(record, str(error), done, self._dead(record, error))
-            return
-        if record.partition != home:
-            log.info("mail.forwarded", lane=mail.envelope.lane, read_from=record.partition, owner=home)
-            self._books.hand_over(done, Record(record.topic, record.value, record.key, record.headers, home))
             return
         items = self._items[record.partition]
 
@@ -103,14 +99,19 @@ class DeliverHandler:
 
         item = Item(mail, record, finished, self._clock.now())
         items.add(item)
-        if self._is_new(item):
+        if self._is_new(item, at_home=at_home):
             self._route(item)
 
-    def _is_new(self, item: Item) -> bool:
+    def _is_new(self, item: Item, *, at_home: bool) -> bool:
         """Ask the ledger; conclude here what needs no attempt."""
         mail, record = item.mail, item.record
         place = (record.topic, record.offset)
-        verdict = self._ledgers[record.partition].take(mail.envelope.message_id, mail.progress.round, place)
+        ledger = self._ledgers[record.partition]
+        if at_home:
+            verdict = ledger.take(mail.envelope.message_id, mail.progress.round, place)
+        else:
+            # Partitions were added: its lane is another partition's now, and what was begun here is known only here.
+            verdict = ledger.pass_on(place)
         if isinstance(verdict, Finished):
             item.done()
             return False
@@ -124,7 +125,11 @@ class DeliverHandler:
         return True
 
     def _route(self, item: Item) -> None:
-        envelope = item.mail.envelope
+        envelope, read_from = item.mail.envelope, item.record.partition
+        if read_from != (home := self._home(envelope.lane)):
+            log.info("mail.forwarded", lane=envelope.lane, read_from=read_from, owner=home)
+            self._send_home(item)
+            return
         if envelope.expires_at <= self._clock.now():
             self._attempts.expire(item)
             return
@@ -151,13 +156,13 @@ class DeliverHandler:
             return
         mail, patience = item.mail, self._patience
         item.egress = self._senders.departures.choose(mail, lane)
+        wait = lane.hindered(item, now, patience)
         wait = wait or self._senders.gate.place(item, now) or lane.booked(item, now, patience)
         if wait is not None:
             self._attempts.throttled(item, wait.until, wait.reason, wait.what)
         else:
             self._senders.offer(lane, path, item)
 
-        wait = lane.hindered(item, now, patience)
     def go_on(self, item: Item, lane: Lane, path: Path) -> None:
         """Queue a mail again that waited apart from its lane."""
         if item.handed_back:

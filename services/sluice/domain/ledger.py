@@ -129,18 +129,29 @@ class Ledger:
 
     def take(self, message_id: str, round_: int, place: Place) -> Verdict:
         """Decide what a record that was just read needs, and remember it. Each topic's are taken in offset order."""
+        verdict = self.pass_on(place)
+        if isinstance(verdict, InDoubt):
+            self._remember(message_id, round_, place)
+        if not isinstance(verdict, Fresh):
+            return verdict
+        seen = self._seen.get(hash(message_id))
+        if seen is not None and seen[0] >= round_ and seen[1] != place:
+            return Finished("repeat")
+        self._remember(message_id, round_, place)
+        return Fresh()
+
+    def pass_on(self, place: Place) -> Verdict:
+        """As :meth:`take`, for a record whose mail another partition has by now.
+
+        It is not remembered: it may come back, from a worker that does not know of the move yet.
+        """
         self._last[place[0]] = place[1]
         if place in self._finished or self._in_ranges(place):
             return Finished("outcome")
         if (put_off := self._deferred.get(place)) is not None:
             return put_off
         if (attempt := self._started.get(place)) is not None:
-            self._remember(message_id, round_, place)
             return InDoubt(attempt)
-        seen = self._seen.get(hash(message_id))
-        if seen is not None and seen[0] >= round_ and seen[1] != place:
-            return Finished("repeat")
-        self._remember(message_id, round_, place)
         return Fresh()
 
     def _remember(self, message_id: str, round_: int, place: Place) -> None:

@@ -1,0 +1,92 @@
+"""Partitions are added while an attempt is in doubt: what its old partition's ledger knows is not forgotten."""
+
+from __future__ import annotations
+
+import msgspec
+from tests.support.deliver import PARTITIONS, Worker
+
+from sluice.adapters.memory.bus import MemoryBus
+from sluice.domain.conclusion import Recorder
+from sluice.domain.outcome import Outcome, OutcomeType, Source
+from sluice.domain.site import lane_partition
+from sluice.domain.topics import DEAD, OUTCOME, READY
+from sluice.ports.intake import Taken
+from sluice.ports.records import outcome_record
+
+GROWN = PARTITIONS + 2
+
+
+def moved_lane() -> str:
+    """A domain whose lane is at home elsewhere once partitions were added."""
+    return next(
+        domain
+        for domain in (f"site{number}.example" for number in range(1000))
+        if lane_partition(f"{domain}#0", PARTITIONS) != lane_partition(f"{domain}#0", GROWN)
+    )
+
+
+class Grown:
+    """A worker that finds, after growth, a record in the partition where it was before."""
+
+    def __init__(self, **envelope: str) -> None:
+        self.worker = Worker(bus=MemoryBus({**dict.fromkeys((*READY.values(), OUTCOME), GROWN), DEAD: 1}))
+        self.record: Taken = self.worker.record(self.worker.envelope("m0", domain=moved_lane(), **envelope))
+        self.worker.partitions = GROWN
+        self.home = lane_partition(f"{moved_lane()}#0", GROWN)
+
+    async def written(self, event_type: OutcomeType) -> None:
+        """What the record's owner before wrote into its partition of the ledger."""
+        source = Source(self.record.topic, self.record.partition, self.record.offset)
+        envelope = self.worker.envelope("m0", domain=moved_lane())
+        made: Outcome = Recorder("before", b"key").of_mail(
+            envelope, event_type, self.worker.clock.now(), 1, 0, attempt=1, source=source
+        )
+        await self.worker.bus.publish(outcome_record(made, self.record.partition))
+
+    def forwarded(self) -> int:
+        """Copies of the record at the partition where its lane is at home now."""
+        return len(self.worker.bus.stored[self.record.topic, self.home])
+
+
+async def test_what_was_never_begun_goes_to_its_lane_s_new_home() -> None:
+    grown = Grown()
+    await grown.worker.take(grown.record)
+    assert grown.forwarded() == 1
+    assert grown.worker.done == [0]
+    assert grown.worker.outcomes() == []
+
+
+async def test_an_attempt_in_doubt_is_told_before_the_mail_goes_to_its_new_home() -> None:
+    grown = Grown()
+    await grown.written("attempted")
+    await grown.worker.take(grown.record)
+    assert [outcome.event_type for outcome in grown.worker.outcomes()] == ["attempted", "in_doubt"]
+    assert grown.forwarded() == 1
+    assert grown.worker.done == [0]
+
+
+async def test_a_mail_that_is_to_be_held_in_doubt_is_held_and_not_sent_by_its_new_home() -> None:
+    grown = Grown(in_doubt="hold")
+    await grown.written("attempted")
+    await grown.worker.take(grown.record)
+    assert [outcome.event_type for outcome in grown.worker.outcomes()] == ["attempted", "in_doubt", "held"]
+    assert grown.forwarded() == 0
+    assert len(grown.worker.bus.all(DEAD)) == 1
+
+
+async def test_what_was_delivered_is_not_sent_by_its_new_home() -> None:
+    grown = Grown()
+    await grown.written("attempted")
+    await grown.written("delivered")
+    await grown.worker.take(grown.record)
+    assert grown.forwarded() == 0
+    assert grown.worker.done == [0]
+
+
+async def test_what_comes_back_from_a_worker_that_does_not_know_yet_is_sent_on_again() -> None:
+    """It is no repeat: dropped here, it would be lost."""
+    grown = Grown()
+    again = msgspec.structs.replace(grown.record, offset=7)
+    await grown.worker.take(grown.record, again)
+    assert grown.forwarded() == 2
+    assert grown.worker.done == [0, 7]
