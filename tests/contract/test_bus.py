@@ -104,7 +104,7 @@ async def test_what_no_broker_acknowledges_is_not_called_stored() -> None:
 
 async def test_what_is_urgent_takes_what_waits_before_it_along(bootstrap: str, topic: str) -> None:
     """A minute's gathering: only the first record, and the urgent one with all before it, go without it."""
-    bus = KafkaBus({"bootstrap.servers": bootstrap}, gather_ms=60_000)
+    bus = KafkaBus({"bootstrap.servers": bootstrap}, gather_ms=60_000, quiet_ms=60_000)
     first = await bus.publish(Record(topic, b"at once", partition=0))
     gathered = [bus.publish(Record(topic, b"later", partition=0)) for _ in range(20)]
     urgent = await bus.publish(Record(topic, b"now", partition=0, urgent=True))
@@ -113,3 +113,11 @@ async def test_what_is_urgent_takes_what_waits_before_it_along(bootstrap: str, t
     last = bus.publish(Record(topic, b"at the end", partition=0))
     assert await bus.close() == 0
     assert (await last).offset == 22
+
+
+async def test_what_is_gathered_goes_when_nothing_more_comes(bootstrap: str, topic: str) -> None:
+    """However long there would be time to gather more."""
+    bus = KafkaBus({"bootstrap.servers": bootstrap}, gather_ms=60_000)
+    stored = [bus.publish(Record(topic, b"x", partition=0)) for _ in range(20)]
+    assert [(await each).offset for each in stored] == list(range(20))
+    assert await bus.close() == 0

@@ -18,6 +18,7 @@ from typing import Any
 
 import faust
 import structlog
+import uvloop
 from faust.transport.drivers.aiokafka import Consumer, ensure_aiokafka_TP
 from faust.types import TP
 from faust.types.tuples import Message
@@ -57,7 +58,8 @@ class DirectConsumer(Consumer):
     """The fetch under way, also when nobody waits for it any more."""
 
     def _new_consumer_thread(self) -> UrgentThread:
-        thread = UrgentThread(self, loop=self.loop, beacon=self.beacon)
+        # Left to itself the thread runs on asyncio's own loop, whichever the process chose.
+        thread = UrgentThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
         thread.urgency = self.urgency
         thread.membership = self.membership
         return thread

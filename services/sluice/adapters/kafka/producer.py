@@ -32,9 +32,10 @@ class KafkaBus:
     ``options`` are librdkafka's; acks=all, idempotence and Java's partitioner are set here. Memory is bounded by
     librdkafka's queue: :meth:`publish` waits when it is full.
 
-    A record goes at once after ``gather_ms`` without one; those that follow within that time go together at its end,
-    or with the first urgent one. Brokers, and all who read, work per batch rather than per record: under load this
-    makes batches several times as large as ``linger_ms`` alone, which would delay every record of an idle system.
+    A record goes at once where none went lately. Those that follow it closely are gathered for ``gather_ms``, or until
+    nothing more came for ``quiet_ms``, or until one is urgent. Brokers and readers work per batch more than per record:
+    under load this makes batches several times as large as ``linger_ms`` alone, which would delay every record of an
+    idle system.
     """
 
     def __init__(
@@ -42,7 +43,8 @@ class KafkaBus:
         options: Mapping[str, Any],
         *,
         gather_ms: float = 40.0,
-        linger_ms: float = 5.0,
+        quiet_ms: float = 5.0,
+        linger_ms: float = 3.0,
         timeout_s: float = 120.0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -62,8 +64,12 @@ class KafkaBus:
         )
         self._partitions: dict[str, int] = {}
         self._gather_s = gather_ms / 1000
+        self._quiet_s = quiet_ms / 1000
         self._gathered: list[_Waiting] = []
-        self._release_due: asyncio.TimerHandle | None = None
+        self._gather_until = 0.0
+        self._counted = 0
+        """How many were gathered when they were last looked at."""
+        self._look_due: asyncio.TimerHandle | None = None
         self._settled: deque[_Settled] = deque()
         self._stored: defaultdict[str, int] = defaultdict(int)
         self._refused: defaultdict[str, int] = defaultdict(int)
@@ -83,21 +89,32 @@ class KafkaBus:
         if self._timed is None:
             # One at a time: enough to see how long acknowledgements take, and costs the others nothing.
             self._timed, self._timed_from = future, time.monotonic()
-        if self._release_due is None:
-            self._release_due = self._loop.call_later(self._gather_s, self._release)
-            self._hand_over()
+        if self._look_due is None:
+            self._begin_to_gather()
         elif record.urgent:
             self._hand_over()
         return future
 
-    def _release(self) -> None:
-        """The time of gathering is over; when something came meanwhile, the next begins."""
-        self._release_due = self._loop.call_later(self._gather_s, self._release) if self._gathered else None
+    def _begin_to_gather(self) -> None:
+        """Let go of what there is, and watch what follows."""
         self._hand_over()
+        self._gather_until = self._loop.time() + self._gather_s
+        self._look_due = self._loop.call_later(self._quiet_s, self._look)
+
+    def _look(self) -> None:
+        count = len(self._gathered)
+        if not count:
+            self._look_due = None
+        elif count == self._counted or self._loop.time() >= self._gather_until:
+            self._begin_to_gather()
+        else:
+            self._counted = count
+            self._look_due = self._loop.call_later(self._quiet_s, self._look)
 
     def _hand_over(self) -> None:
         """Give what is gathered to librdkafka, in order; what it has no room for stays gathered."""
         waiting, self._gathered = self._gathered, []
+        self._counted = 0
         for number, (record, future) in enumerate(waiting):
             try:
                 self._produce(record, future)
@@ -192,8 +209,8 @@ class KafkaBus:
             self._hand_over()
             left = await asyncio.to_thread(self._producer.flush, max(0.0, until - time.monotonic()))
             left += len(self._gathered)
-        if self._release_due is not None:
-            self._release_due.cancel()
+        if self._look_due is not None:
+            self._look_due.cancel()
         self._closing.set()
         await asyncio.to_thread(self._thread.join, 2.0)
         self._resolve()
