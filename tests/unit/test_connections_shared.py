@@ -11,10 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.deliver import Worker, rules_with
 
+from sluice.adapters.memory.clock import MemoryClock
+from sluice.deliver.desk import Desk
+from sluice.deliver.flow import Flow
+from sluice.deliver.slots import Slots
 from sluice.domain.errors import RuleError
 from sluice.domain.events import PRIORITIES
 from sluice.domain.priorities import Priorities
 from sluice.domain.rules import Rules
+from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import SiteGroup
 from sluice.domain.smtp import Replied
 from sluice.domain.triggers import Trigger, Triggers
@@ -316,3 +321,31 @@ def test_nothing_is_left_behind_when_lanes_move_and_servers_close(
         await worker.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.timeout(20)
+def test_an_urgent_mail_that_somebody_is_on_the_way_to_take_does_not_stand_in_the_line_for_bulk() -> None:
+    """There is room for urgent mail alone: whoever calls those who wait must come to an end."""
+    chooser = WeightedChooser(PRIORITY_WEIGHTS)
+    slots = Slots(lambda: 4, Priorities(reserve=0.5), chooser)
+    seats: list[Any] = []
+    desk = Desk(MemoryClock(), seats.append)
+    nowhere: Any = None
+    busy, other = (Flow(nowhere, nowhere, nowhere, (slots,), chooser) for _ in range(2))
+    mail: Any = object()
+    busy.queues[2].extend([mail] * 5)
+    desk.staff(busy)
+    assert len(seats) == slots.general == 2
+    for seat in seats:
+        busy.queues[2].popleft()
+        desk.took(seat)
+    other.queues[0].append(mail)
+    desk.staff(other)
+    other.queues[0].popleft()
+    desk.took(seats[2])
+    busy.queues[0].append(mail)
+    desk.staff(busy)
+    assert slots.taken == 4
+    desk.left(seats[2])
+    assert slots.taken == 3
+    assert busy.unattended == 2

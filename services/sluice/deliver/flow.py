@@ -59,6 +59,11 @@ class Flow:
             ahead -= len(queue)
         return None
 
+    def waits(self, rank: int) -> bool:
+        """Whether there is mail of ``rank`` that nobody is on the way to take."""
+        queues = self.queues
+        return bool(queues[rank]) and sum(map(len, queues[: rank + 1])) > self.attending
+
     def push(self, item: Item) -> None:
         """Queue a mail behind those of its priority."""
         self.queues[RANK[item.mail.envelope.priority]].append(item)

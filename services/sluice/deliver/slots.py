@@ -146,4 +146,4 @@ class Line:
 
 
 def _waits(flow: Flow, rank: int, stamp: int) -> bool:
-    return flow.stamp == stamp and bool(flow.queues[rank])
+    return flow.stamp == stamp and flow.waits(rank)
