@@ -12,7 +12,7 @@ from sluice.domain.errors import RuleError, SluiceError
 from sluice.domain.topics import OUTCOME, READY, SEND
 from sluice.ports.health import Health
 from sluice.ports.metrics import Figure
-from sluice.runtime import wiring
+from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.stall import stalled
 from sluice.runtime.tasks import Tasks
@@ -43,6 +43,7 @@ class ComposeService:
             limits=wiring.limits(settings, rules),
             site_of=sites.settled,
         )
+        self._spans = telemetry.spans("compose", settings)
         self._handler = ComposeHandler(
             composer=composer,
             recorder=recorder,
@@ -51,6 +52,7 @@ class ComposeService:
             bus=self._bus,
             clock=clock,
             fatal=self._tasks.fail,
+            spans=self._spans,
         )
         self._intake = wiring.intake(settings, GROUP, tuple(SEND.values()), self._handler)
         self._watch = wiring.reading_watch(settings, GROUP, lambda: self._intake.reading)
@@ -93,6 +95,8 @@ class ComposeService:
         self._reference.stop()
         await self._resolver.close()
         await self._bus.close()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
 
 
 async def open_compose(settings: Settings) -> ComposeService:

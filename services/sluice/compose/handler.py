@@ -29,6 +29,7 @@ from sluice.ports.intake import Done, Taken
 from sluice.ports.records import dead_record, outcome_record, ready_record, wheel_record
 from sluice.ports.seen import SeenLog
 from sluice.ports.signer import SigningKeyMissing
+from sluice.ports.spans import Spans
 from sluice.ports.unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,9 @@ class ComposeHandler:
         bus: Bus,
         clock: Clock,
         fatal: Callable[[BaseException], None],
+        spans: Spans | None = None,
     ) -> None:
+        self._spans = spans
         self._composer = composer
         self._recorder = recorder
         self._sites = sites
@@ -170,9 +173,17 @@ class ComposeHandler:
 
     def _compose(self, record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]) -> None:
         now = self._clock.now()
+        span = None
+        if self._spans is not None:
+            span = self._spans.composing(origin.traceparent, record.topic, admitted.event.message_id, now)
+        if span is not None:
+            origin = msgspec.structs.replace(origin, traceparent=span.traceparent)
         time = rfc3339(now)
         records: list[Record] = []
-        for made in self._composer.compose(admitted, origin, now):
+        composed = self._composer.compose(admitted, origin, now)
+        if span is not None:
+            span.end([made.outcome.event_type for made in composed], self._clock.now())
+        for made in composed:
             if made.mail is None:
                 records.append(self._outcome(made.outcome))
                 continue

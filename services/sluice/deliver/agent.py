@@ -23,7 +23,7 @@ from sluice.domain.sharing import Shares
 from sluice.domain.topics import DEMAND, OUTCOME, READY, SITES, TENANTS
 from sluice.ports.health import Health
 from sluice.ports.metrics import CONNECTIONS_MAX, Figure
-from sluice.runtime import wiring
+from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.stall import overdue, stalled
 from sluice.runtime.tasks import Tasks
@@ -48,7 +48,8 @@ class DeliverService:
         recorder = wiring.recorder(settings, rules)
         self._tally = recorder.tally
         books = Books(self._bus, recorder, self._tasks.fail)
-        attempts = Attempts(books, clock, rules, random.random)
+        self._spans = telemetry.spans("deliver", settings)
+        attempts = Attempts(books, clock, rules, random.random, self._spans)
         self._protections = Protections(wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings))
         paths = Paths(
             wiring.routes(settings),
@@ -171,6 +172,8 @@ class DeliverService:
         await self._protections.close()
         await self._resolver.close()
         await self._bus.close()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
 
 
 def longest_in_hand(settings: Settings) -> float:

@@ -21,6 +21,7 @@ from sluice.domain.triggers import Seen
 from sluice.ports.clock import Clock
 from sluice.ports.held import held_record
 from sluice.ports.mailer import Connection, Transaction
+from sluice.ports.spans import Spans, Tried
 
 log = structlog.get_logger(__name__)
 _FIRST: tuple[Phase, ...] = ("rset", "mail")
@@ -34,7 +35,10 @@ class HandedBackError(Exception):
 class Attempts:
     """Makes attempts and concludes them. ``spread`` gives numbers in [0, 1) that scatter retries."""
 
-    def __init__(self, books: Books, clock: Clock, rules: Rules, spread: Callable[[], float]) -> None:
+    def __init__(
+        self, books: Books, clock: Clock, rules: Rules, spread: Callable[[], float], spans: Spans | None = None
+    ) -> None:
+        self._spans = spans
         self._books = books
         self._clock = clock
         self._rules = rules
@@ -82,6 +86,9 @@ class Attempts:
         now = self._clock.now()
         verdict = classify(self._rules.bounces, result, site=lane.site.name)
         self._teach(lane, item, result, verdict, now)
+        if self._spans is not None:
+            tried = Tried(item.attempts, result, verdict, way, started, now)
+            self._spans.tried(item.record.headers, item.mail.envelope, tried)
         took = (now - started) * 1000
         if isinstance(result, Unknown):
             self._in_doubt(item, result, verdict, way, took)

@@ -192,10 +192,15 @@ class Otlp(msgspec.Struct, frozen=True):
     protocol: str
     sampler: str
     """``OTEL_TRACES_SAMPLER``, empty when it is not set."""
+    share: float | None
+    """``OTEL_TRACES_SAMPLER_ARG`` while that is not set: of the traces, 0 to 1."""
 
 
 def otlp_settings(environment: Mapping[str, str] = os.environ) -> Otlp:
-    """What ``OTEL_*`` asks for. ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_EXPORTER=none`` (and METRICS) turn it off."""
+    """What ``OTEL_*`` asks for. ``OTEL_SDK_DISABLED`` and ``OTEL_TRACES_EXPORTER=none`` (and METRICS) turn it off.
+
+    Raises :class:`RuleError`.
+    """
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     general = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -204,7 +209,14 @@ def otlp_settings(environment: Mapping[str, str] = os.environ) -> Otlp:
         return bool(endpoint) and not disabled and environment.get(f"OTEL_{signal}_EXPORTER", "otlp") == "otlp"
 
     protocol = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-    return Otlp(wanted("TRACES"), wanted("METRICS"), protocol, environment.get("OTEL_TRACES_SAMPLER", ""))
+    sampler, given = environment.get("OTEL_TRACES_SAMPLER", ""), environment.get("OTEL_TRACES_SAMPLER_ARG")
+    try:
+        share = None if sampler or not given else float(given)
+    except ValueError:
+        share = -1.0
+    if share is not None and not 0 <= share <= 1:
+        raise RuleError(f"OTEL_TRACES_SAMPLER_ARG: {given!r} is no share between 0 and 1")
+    return Otlp(wanted("TRACES"), wanted("METRICS"), protocol, sampler, share)
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:

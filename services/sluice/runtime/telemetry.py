@@ -10,6 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from sluice.adapters.telemetry import otlp
 from sluice.adapters.telemetry.loop_delay import LoopDelay
 from sluice.adapters.telemetry.meters import Meters
+from sluice.adapters.telemetry.tracing import USUAL_SHARE, FailuresAndAShare, OtelSpans
 from sluice.ports.health import Health
 from sluice.ports.metrics import LIVE, READY, Figure
 from sluice.runtime.config import Settings, otlp_settings
@@ -48,6 +49,15 @@ class Telemetry:
         yield Figure(READY, health.ready and health.live)
         yield from self._delay.figures()
         yield from self._figures()
+
+
+def spans(name: str, settings: Settings) -> OtelSpans | None:
+    """Where a service tells its spans, None when they go nowhere; raises :class:`sluice.domain.errors.RuleError`."""
+    target = otlp_settings()
+    if not target.traces:
+        return None
+    sampler = None if target.sampler else FailuresAndAShare(USUAL_SHARE if target.share is None else target.share)
+    return OtelSpans(resource(name, settings), otlp.span_exporter(target.protocol), sampler)
 
 
 def resource(name: str, settings: Settings) -> Resource:
