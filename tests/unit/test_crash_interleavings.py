@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sluice.domain.ledger import (
     CONCLUDING,
@@ -120,6 +120,12 @@ class Partition(RuleBasedStateMachine):
 
     # What happens.
 
+    @initialize()
+    def begin_with_work_in_hand(self) -> None:
+        """Runs are short: without a start they seldom get anywhere."""
+        self.arrive([0, 0, 1, 0, 0, 0])
+        self.take(3)
+
     @rule(holes=st.lists(st.integers(0, 2), min_size=1, max_size=4))
     def arrive(self, holes: list[int]) -> None:
         """Mails are composed."""
@@ -178,16 +184,16 @@ class Partition(RuleBasedStateMachine):
     @precondition(lambda self: self.worker.at("ready"))
     @rule(data=st.data())
     def work_off(self, data: st.DataObject) -> None:
-        """One mail all the way, so that runs get far within few steps."""
-        offset = self.step(data, "ready")
-        self.attempt(offset)
-        if data.draw(st.booleans()):
-            self.send(offset)
-            self.conclude(offset, "delivered")
-        else:
-            self.ask_to_wait(offset)
-            self.put_off(offset)
-        self.call_done(offset)
+        """Mails all the way, so that runs get far within few steps."""
+        for offset in data.draw(st.sets(st.sampled_from(self.worker.at("ready")), min_size=1)):
+            self.attempt(offset)
+            if data.draw(st.booleans()):
+                self.send(offset)
+                self.conclude(offset, "delivered")
+            else:
+                self.ask_to_wait(offset)
+                self.put_off(offset)
+            self.call_done(offset)
 
     @precondition(lambda self: self.worker.at("ready"))
     @rule(data=st.data())
@@ -364,14 +370,16 @@ class Repeats(Partition):
     reads_all_back = True
 
     @precondition(lambda self: any(round_ for _, round_ in self.records.values()))
-    @rule(data=st.data())
-    def released_twice(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), at_once=st.booleans())
+    def released_twice(self, data: st.DataObject, at_once: bool) -> None:
         """The wheel was killed between publishing and its commit."""
         again = [found for found in self.records.values() if found[1]]
         self.append(*data.draw(st.sampled_from(again)))
+        if at_once:
+            self.take(BOUND)
 
 
-Partition.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
-Repeats.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Partition.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Repeats.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
 TestPartition = Partition.TestCase
 TestRepeats = Repeats.TestCase

@@ -75,6 +75,8 @@ def test_a_checkpoint_tells_finished_ranges_and_what_was_under_way() -> None:
     ledger.replay(entry("attempted", 11, mail="old"))
     ledger.restore(Checkpoint({TOPIC: [(11, 20)]}, [(TOPIC, 10)]))
     assert ledger.take("x", 0, (TOPIC, 15)) == Finished("outcome")
+    assert ledger.take("last of the range", 0, (TOPIC, 20)) == Finished("outcome")
+    assert ledger.take("after it", 0, (TOPIC, 21)) == Fresh()
     assert ledger.take("old", 0, (TOPIC, 11)) == Finished("outcome")
     assert ledger.take("straggler", 0, (TOPIC, 10)) == InDoubt(0)
 

@@ -63,8 +63,10 @@ def _drawn(struct: type[msgspec.Struct]) -> st.SearchStrategy[typing.Any]:
 
 def _plain(hint: typing.Any) -> st.SearchStrategy[typing.Any]:
     if hint in (float, float | None):
-        numbers = st.floats(allow_nan=False, allow_infinity=False)
+        numbers = st.floats(0, 32_503_679_999)
         return numbers if hint is float else st.none() | numbers
+    if hint is int:
+        return st.integers(0, 2**31 - 1)
     return _drawn(Waits) if hint is Waits else st.from_type(hint)
 
 

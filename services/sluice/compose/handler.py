@@ -108,9 +108,8 @@ class ComposeHandler:
 
     def _begin(self, record: Taken, done: Done) -> None:
         """Handle one record; whatever is wrong with it must not stop the others."""
-        origin = _origin(record)
         try:
-            self._handle(record, origin, done)
+            self._handle(record, _origin(record), done)
         except Undecodable as error:
             self._undecodable(record, error, done)
         except Exception as error:
@@ -262,10 +261,14 @@ class ComposeHandler:
         self._unsettled.when_stored([self._bus.publish(record) for record in records], done)
 
 
+_TOO_LONG = 15
+"""Digits of milliseconds since the epoch that are no date."""
+
+
 def _origin(record: Taken) -> Origin:
     headers = dict(record.headers)
     published = headers.get(PUBLISHED_AT, b"")
-    at = int(published) / 1000 if published.isdigit() else record.stored_at
+    at = int(published) / 1000 if published.isdigit() and len(published) < _TOO_LONG else record.stored_at
     return Origin(PRIORITY_OF[record.topic], at, headers.get("traceparent", b"").decode("ascii", "replace") or None)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sluice.deliver.item import Item
 from sluice.domain.conclusion import Recorder
-from sluice.domain.mail import Progress, SlotOf
+from sluice.domain.mail import Progress, SlotOf, WaitReason
 from sluice.domain.outcome import Outcome
 from sluice.domain.reference import Suppression
 from sluice.ports.bus import Bus, Position, Record
@@ -89,7 +89,7 @@ class Books:
             slot=until if reason == "rate" else None,
             slot_of=slot_of if reason == "rate" else "site",
             since=now,
-            reason=reason,
+            reason=cast("WaitReason", reason),
         )
         entry = put_off_record(item.record, progress, until, now)
         if outcome is None:

@@ -99,8 +99,14 @@ class DeliverHandler:
 
         item = Item(mail, record, finished, self._clock.now())
         items.add(item)
-        if self._is_new(item, at_home=at_home):
-            self._route(item)
+        try:
+            if self._is_new(item, at_home=at_home):
+                self._route(item)
+        except Exception as error:
+            # A step that fails on one mail must not stop the partition behind it; whoever mends it finds it whole.
+            log.exception("mail.step_failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            reason = f"{type(error).__name__} in a step: see the log"
+            self._books.bury(record, reason, finished, self._dead(record, Undecodable("value", reason)))
 
     def _is_new(self, item: Item, *, at_home: bool) -> bool:
         """Ask the ledger; conclude here what needs no attempt."""

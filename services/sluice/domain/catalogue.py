@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sluice.domain.errors import Undecodable
+from sluice.domain.errors import NOT_DECODED, Undecodable
 from sluice.domain.events import Stream, locate
 from sluice.domain.lanes import FOREVER
 from sluice.domain.reference import (
@@ -60,7 +60,7 @@ class Catalogue:
             entry = decode(value)
         except msgspec.ValidationError as error:
             raise Undecodable(*locate(str(error))) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_DECODED as error:
             raise Undecodable("value", f"not JSON: {error}") from error
         table[name] = entry
         if isinstance(entry, Template):

@@ -1,5 +1,10 @@
 """Errors of the domain, named by whose fault they are."""
 
+import msgspec
+
+NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON that nobody has looked at yet may raise; the last for brackets thousands deep."""
+
 
 class SluiceError(Exception):
     """Anything Sluice raises on purpose."""

@@ -7,12 +7,12 @@ checkpoints, written every few seconds, carry what is finished beyond the commit
 from __future__ import annotations
 
 from bisect import bisect_right
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from sluice.domain.errors import Undecodable
+from sluice.domain.errors import NOT_DECODED, Undecodable
+from sluice.domain.events import Moment
 from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Waits
 from sluice.domain.outcome import OutcomeType, Source
@@ -37,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True):
     source: Source | None = None
     attempt: int = 0
     category: str | None = None
-    next_attempt_at: datetime | None = None
+    next_attempt_at: Moment | None = None
     waits: Waits = Waits()
 
 
@@ -179,7 +179,7 @@ def decode_entry(value: bytes) -> Entry:
     """The ledger's part of an outcome event; raises :class:`Undecodable`."""
     try:
         return _entry.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise Undecodable("value", str(error)) from error
 
 
@@ -192,5 +192,5 @@ def decode_checkpoint(value: bytes) -> Checkpoint:
     """A checkpoint from its JSON; raises :class:`Undecodable`."""
     try:
         return _checkpoint.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise Undecodable("value", str(error)) from error

@@ -7,11 +7,12 @@ progress anew whenever the mail moves, so that putting a mail off costs one smal
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from sluice.domain.errors import Undecodable
+from sluice.domain.errors import NOT_DECODED, Undecodable
 from sluice.domain.events import InDoubtPolicy, Priority, Stream
 
 Headers = list[tuple[str, bytes]]
@@ -25,6 +26,13 @@ PUBLISHED_AT = "sluice-published-at"
 """Milliseconds since the epoch, decimal: when a producer published an event that was moved since."""
 RETURN_TO = "return-to"
 """``topic`` or ``topic:partition``: where the wheel puts the record when it is due."""
+
+
+Instant = Annotated[float, Meta(ge=0, lt=32_503_680_000)]
+"""Seconds since the epoch, before the year 3000, so that no arithmetic on them overflows."""
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
+WaitReason = Literal["queue", "schedule", "rate", "connection", "retry"]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,12 +49,12 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The recipient's domain, lower case, A-label form."""
     site: str
     lane: str
-    size: int
+    size: Count
     """Content length in bytes."""
-    queued_at: float
+    queued_at: Instant
     """When the producer published the event."""
-    composed_at: float
-    expires_at: float
+    composed_at: Instant
+    expires_at: Instant
     campaign_id: str | None = None
     template_id: str | None = None
     variant: str | None = None
@@ -60,11 +68,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Waits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a mail's time went so far, in milliseconds, by reason."""
 
-    queue: int = 0
-    schedule: int = 0
-    rate: int = 0
-    connection: int = 0
-    retry: int = 0
+    queue: Milliseconds = 0
+    schedule: Milliseconds = 0
+    rate: Milliseconds = 0
+    connection: Milliseconds = 0
+    retry: Milliseconds = 0
 
     def plus(self, reason: str, milliseconds: float) -> Waits:
         """The same with ``milliseconds`` more under ``reason``."""
@@ -83,15 +91,15 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     reserved for it by a rate limit; ``slot_of`` says whose: its site's, or one that sites share.
     """
 
-    attempt: int = 0
-    round: int = 0
+    attempt: Count = 0
+    round: Count = 0
     waits: Waits = Waits()
-    slot: float | None = None
+    slot: Instant | None = None
     slot_of: SlotOf = "site"
-    since: float | None = None
+    since: Instant | None = None
     """When the present wait began, seconds since the epoch."""
-    reason: str | None = None
-    """What the present wait is for: a field of :class:`Waits`."""
+    reason: WaitReason | None = None
+    """What the present wait is for."""
 
 
 class Mail(msgspec.Struct, frozen=True):
@@ -138,7 +146,7 @@ def next_round(progress: bytes) -> Progress:
     """A mail's progress, as its header has it, one round on; raises :class:`Undecodable`."""
     try:
         found = _progress.decode(progress)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise Undecodable(PROGRESS, str(error)) from error
     return msgspec.structs.replace(found, round=found.round + 1)
 
@@ -158,10 +166,10 @@ def read_mail(headers: Iterable[tuple[str, bytes]], content: bytes) -> Mail:
         envelope = _envelope.decode(found[ENVELOPE])
     except KeyError as error:
         raise Undecodable(ENVELOPE, "header is missing") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise Undecodable(ENVELOPE, str(error)) from error
     try:
         progress = _progress.decode(found.get(PROGRESS, b"{}"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODED as error:
         raise Undecodable(PROGRESS, str(error)) from error
     return Mail(envelope, content, progress)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from sluice.domain.errors import Undecodable
+from sluice.domain.errors import NOT_DECODED, Undecodable
 
 Judgement = Literal["new", "same_event", "repeat", "conflict"]
 
@@ -101,6 +101,6 @@ def decode_seen(value: bytes) -> Seen:
     try:
         seen = _decoder.decode(value)
         bytes.fromhex(seen.digest)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (*NOT_DECODED, ValueError) as error:
         raise Undecodable("value", str(error)) from error
     return seen

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from sluice.domain.errors import Undecodable
+from sluice.domain.errors import NOT_DECODED, Undecodable
 
 INTERVAL = 1.0
 """Seconds between two reports of a worker."""
@@ -60,7 +60,7 @@ def decode_report(value: bytes) -> Report:
     """The report in ``value``. Raises :class:`Undecodable`."""
     try:
         return _decoder.decode(value)
-    except msgspec.DecodeError as error:
+    except NOT_DECODED as error:
         raise Undecodable("value", str(error)) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sluice.domain.errors import Undecodable
 from sluice.domain.mail import NOT_BEFORE, RETURN_TO
 from sluice.domain.schedule import Enter, next_step, rests_until
@@ -10,6 +12,9 @@ from sluice.ports.bus import Record
 from sluice.ports.intake import Taken
 
 _TIER = {topic: tier for tier, topic in WHEEL.items()}
+_milliseconds = re.compile(rb"[0-9]{1,14}")
+"""To the year 5138, which is as good as never."""
+_place = re.compile(r"([^:]+)(?::([0-9]{1,9}))?")
 _RETURNS: frozenset[str] = frozenset((*SEND.values(), *READY.values()))
 
 
@@ -29,15 +34,15 @@ def move_on(record: Taken, now: float) -> Record:
 
 
 def _not_before(record: Taken) -> float:
-    try:
-        return int(dict(record.headers)[NOT_BEFORE]) / 1000
-    except (KeyError, ValueError) as error:
-        raise Undecodable(NOT_BEFORE, "header is missing or not a number of milliseconds") from error
+    found = _milliseconds.fullmatch(dict(record.headers).get(NOT_BEFORE, b""))
+    if found is None:
+        raise Undecodable(NOT_BEFORE, "header is missing or not a number of milliseconds")
+    return int(found[0]) / 1000
 
 
 def _return_to(record: Taken) -> tuple[str, int | None]:
     text = dict(record.headers).get(RETURN_TO, b"").decode("utf-8", "replace")
-    topic, colon, partition = text.partition(":")
-    if topic not in _RETURNS or (colon and not partition.isdecimal()):
+    found = _place.fullmatch(text)
+    if found is None or found[1] not in _RETURNS:
         raise Undecodable(RETURN_TO, "header is missing or does not name a topic that mails return to")
-    return topic, int(partition) if colon else None
+    return found[1], None if found[2] is None else int(found[2])

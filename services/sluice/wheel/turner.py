@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import structlog
 
 from sluice.domain.errors import Undecodable
+from sluice.domain.mail import RETURN_TO
 from sluice.domain.spread import Spread
 from sluice.domain.topics import WHEEL
 from sluice.domain.window import Window
-from sluice.ports.bus import Bus, Position
+from sluice.ports.bus import Bus, Position, Record
 from sluice.ports.clock import Clock
 from sluice.ports.follower import Follower, Part
 from sluice.ports.intake import Taken
@@ -120,6 +121,12 @@ class WheelTurner:
         heapq.heappush(part.heap, (due, next(self._order), record))
         part.bytes += record.size
 
+    def _there(self, record: Record) -> Record:
+        """The record, unless it is for a partition that there is not: the log would refuse it for ever."""
+        if record.partition is not None and record.partition >= self._bus.partitions(record.topic):
+            raise Undecodable(RETURN_TO, "names a partition that there is not")
+        return record
+
     async def _bury(self, record: Taken, error: Undecodable) -> None:
         log.warning("wheel.dead_letter", topic=record.topic, offset=record.offset, field=error.field)
         await self._bus.publish(dead_record(record, str(error)))
@@ -135,7 +142,7 @@ class WheelTurner:
                 record = heapq.heappop(part.heap)[2]
                 part.bytes -= record.size
                 try:
-                    moving.append((part, record, self._bus.publish(move_on(record, now))))
+                    moving.append((part, record, self._bus.publish(self._there(move_on(record, now)))))
                 except Undecodable as error:
                     await self._bury(record, error)
                     part.window.finish(record.offset)

@@ -83,7 +83,7 @@ class JinjaRenderer:
                 if source is not None:
                     try:
                         names |= find_undeclared_variables(self._plain.parse(source))
-                    except (TemplateSyntaxError, RecursionError):
+                    except Exception:  # noqa: S112 - as compiling: constants are folded, and that may fail in any way
                         continue
         return names - template.defaults.keys() - self._plain.globals.keys()
 
@@ -126,6 +126,8 @@ class JinjaRenderer:
                 if size > self._max_output:
                     raise Exhausted(f"is longer than {self._max_output:,} characters")
                 self._budget.check()
+            # Here, because a filter block can give something else than text: {% filter sort %}.
+            return "".join(pieces)
         except UndefinedError as error:
             raise Refused(
                 "template.variables", f"{error.message} ({_where(part, compiled, error)})", "template"
@@ -134,7 +136,6 @@ class JinjaRenderer:
             raise Refused(
                 f"template.{part}", f"{_kind(error)} ({_where(part, compiled, error)})", "template"
             ) from error
-        return "".join(pieces)
 
 
 def _subject(text: str) -> str:

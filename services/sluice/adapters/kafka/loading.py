@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer
 
 from sluice.adapters.kafka.reading import reader
 
@@ -24,7 +24,7 @@ class LoadingThread(ABC):
         self._name = name
         self._stopping = threading.Event()
         self._loaded = threading.Event()
-        self._failure: KafkaException | None = None
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -61,7 +61,8 @@ class LoadingThread(ABC):
         consumer = reader(self._options)
         try:
             self._follow(consumer)
-        except KafkaException as error:
+        except Exception as error:
+            # Whatever it is, nobody reads any more: a thread that ends in silence would leave what was known to age.
             log.exception("reading.failed", thread=self._name)
             self._failure = error
         finally:

@@ -47,7 +47,7 @@ def read_toml(name: str, folder: Path | None, problems: Problems) -> dict[str, A
             return tomllib.loads((files("sluice.rules") / name).read_text(encoding="utf-8"))
         path = folder / name
         return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         problems.add(name, error)
         return {}
 
@@ -83,10 +83,11 @@ def read_tables(kind: type[T], tables: object, where: str, problems: Problems, *
     seen: set[object] = set()
     for number, table in enumerate(tables, 1):
         label = table.get(name) if isinstance(table, dict) else None
-        place = f"{where}[{label if isinstance(label, str) else number}]"
-        if label in seen:
+        known = label if isinstance(label, str) else number
+        place = f"{where}[{known}]"
+        if known in seen:
             problems.add(place, f"{name} is used twice")
-        seen.add(label if isinstance(label, str) else number)
+        seen.add(known)
         value = read_table(kind, table, place, problems)
         if value is not None:
             read.append((place, value))
