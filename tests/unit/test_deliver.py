@@ -12,7 +12,7 @@ from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.domain.mail import Progress, read_mail
 from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
-from sluice.domain.smtp import Broken, Replied, Unknown
+from sluice.domain.smtp import Broken, Replied, Result, Unknown
 from sluice.domain.topics import DEAD, READY, SUPPRESSIONS, WHEEL
 from sluice.ports.bus import NotStored, Position, Record
 from sluice.ports.held import still_held
@@ -115,6 +115,25 @@ async def test_silence_after_the_dot_is_held_where_the_sender_wants_no_second_co
     assert len(worker.bus.all(DEAD)) == 1
     assert worker.waiting() == []
     assert worker.done == [0]
+    await worker.close()
+
+
+async def test_a_mail_on_which_a_step_fails_is_buried_and_the_others_are_sent() -> None:
+    """Lost in memory it would keep everything behind it from being committed."""
+
+    async def broken(_: Transaction) -> Result:
+        raise KeyError("a defect")
+
+    worker = Worker()
+    worker.mailer.answer("m1@site.example", broken)
+    await worker.take(worker.record(worker.envelope("m1")), worker.record(worker.envelope("m2")))
+    await worker.clock.advance(5.0)
+    await worker.settle()
+    (dead,) = worker.outcomes("dead")
+    assert (dead.message_id, dead.category) == ("m1", "step_failed")
+    assert len(worker.bus.all(DEAD)) == 1
+    assert [taken.transaction.rcpt_to for taken in worker.mailer.taken] == ["m2@site.example"]
+    assert sorted(worker.done) == [0, 1]
     await worker.close()
 
 

@@ -16,6 +16,7 @@ from sluice.deliver.slots import Seat
 from sluice.deliver.step import Attempts, HandedBackError
 from sluice.domain.conclusion import Way
 from sluice.domain.smtp import Broken, Replied
+from sluice.ports.bus import NotStored
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Connection, Mailer
 
@@ -75,7 +76,7 @@ class Sender:
                     await self._clock.sleep(min(pause, LONGEST_NAP))
                     continue
                 item = self._next()
-                if item is not None and not await self._serve(item):
+                if item is not None and not await self._served(item):
                     return
         finally:
             if self._seat.connection is not None:
@@ -128,6 +129,16 @@ class Sender:
 
     def _serves_all(self) -> bool:
         return any(self._flow.queues[1:]) and self._desk.may_serve_all(self._seat)
+
+    async def _served(self, item: Item) -> bool:
+        """As :meth:`_serve`; a mail on which a step fails is buried, or nothing behind it would ever be committed."""
+        try:
+            return await self._serve(item)
+        except NotStored:
+            raise
+        except Exception as error:
+            self._attempts.broke(item, error)
+            return False
 
     async def _serve(self, item: Item) -> bool:
         """Attempt a mail; False when there is no connection to be had."""

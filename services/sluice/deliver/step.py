@@ -106,6 +106,13 @@ class Attempts:
         outcome = self._outcome(item, "expired", self._clock.now(), category="expired")
         self._books.conclude(item, outcome)
 
+    def broke(self, item: Item, error: Exception) -> None:
+        """A step failed on this mail: set aside whole, for after the fix."""
+        log.error("attempt.step_failed", message=item.mail.envelope.message_id, exc_info=error)
+        reason = f"{type(error).__name__} in a step: see the log"
+        outcome = self._outcome(item, "dead", self._clock.now(), category="step_failed", reason=reason)
+        self._books.bury(item.record, reason, item.done, outcome)
+
     def doubt(self, item: Item, attempt: int) -> bool:
         """An earlier owner began an attempt that has no outcome. True when the mail is to be sent again."""
         now = self._clock.now()
