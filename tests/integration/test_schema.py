@@ -260,3 +260,20 @@ async def test_a_tenants_own_retention_takes_its_rows_and_no_others(migrated: Cl
     assert retention.retention(migrated) == []
     with pytest.raises(SluiceError, match="1 to 399 days"):
         retention.keep_for(migrated, "acme", 4000, "jo@machine")
+
+
+@pytest.mark.parametrize(
+    ("condition", "index"),
+    [
+        ("message_id = 'm'", "by_message"),
+        ("recipient_hash = 'h'", "by_recipient"),
+        ("campaign_id = 'c'", "by_campaign"),
+        ("redrive_plan = 'p'", "by_plan"),
+    ],
+)
+async def test_rows_are_found_by_the_index_meant_for_them(migrated: ClickHouse, condition: str, index: str) -> None:
+    story = Story(migrated)
+    story.happened("somebody's", "delivered")
+    await story.told()
+    plan = migrated.rows(f"EXPLAIN indexes = 1 SELECT count() FROM schema_test.outcomes WHERE {condition}")
+    assert any(f"Name: {index}" in next(iter(row.values())) for row in plan), plan
