@@ -24,6 +24,9 @@ from sluice.runtime.stall import LoopWatch, Stalled
 from sluice.runtime.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
+THREADS_TURN_S = 0.001
+"""Seconds for which a thread that computes lets others wait. Records are fetched and acknowledged on threads beside the
+loop's: each of their small steps would wait Python's usual 5 ms for a loop that is busy with a backlog."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -68,6 +71,7 @@ def run_service(name: str, open_service: Opener) -> int:
         print(f"sluice {name}: {error}", file=sys.stderr)  # noqa: T201  logs are not configured yet
         return EXIT_USAGE
     set_up_logs(name, settings.node, level=settings.log_level, form=settings.log_format)
+    sys.setswitchinterval(THREADS_TURN_S)
     return uvloop.run(_serve(name, settings, open_service))
 
 

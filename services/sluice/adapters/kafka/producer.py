@@ -22,6 +22,10 @@ REFRESH_S = 5.0
 _ANY = -1
 """librdkafka's "let the partitioner choose"."""
 
+RESUMED = 32
+"""Records whose waiters go on in one turn of the loop. Acknowledgements come by the hundred, and a mail's next step
+takes a fraction of a millisecond each: all at once they would keep an urgent mail waiting, at every step of its own."""
+
 _Waiting = tuple[Record, "asyncio.Future[Position]"]
 _Settled = tuple["asyncio.Future[Position]", Position | NotStored]
 
@@ -71,6 +75,7 @@ class KafkaBus:
         """How many were gathered when they were last looked at."""
         self._look_due: asyncio.TimerHandle | None = None
         self._settled: deque[_Settled] = deque()
+        self._settled_urgent: deque[_Settled] = deque()
         self._stored: defaultdict[str, int] = defaultdict(int)
         self._refused: defaultdict[str, int] = defaultdict(int)
         self._acks = Spread(PUBLISH_ACK.bounds)
@@ -123,33 +128,38 @@ class KafkaBus:
                 return
             except KafkaException as error:
                 self._refused[record.topic] += 1
-                self._settle(future, NotStored(f"{record.topic}: {error}"))
+                self._settle(future, NotStored(f"{record.topic}: {error}"), record.urgent)
 
     def _produce(self, record: Record, future: asyncio.Future[Position]) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
             if error is None:
                 stored = Position(record.topic, message.partition() or 0, message.offset() or 0)
-                self._settle(future, stored)
+                self._settle(future, stored, record.urgent)
             else:
                 self._refused[record.topic] += 1
-                self._settle(future, NotStored(f"{record.topic}: {error.str()}"))
+                self._settle(future, NotStored(f"{record.topic}: {error.str()}"), record.urgent)
 
         partition = _ANY if record.partition is None else record.partition
         headers: Any = list(record.headers)
         self._producer.produce(record.topic, record.value, record.key, partition, report, headers=headers)
 
-    def _settle(self, future: asyncio.Future[Position], result: Position | NotStored) -> None:
+    def _settle(self, future: asyncio.Future[Position], result: Position | NotStored, urgent: bool) -> None:
         with self._lock:
-            self._settled.append((future, result))
+            (self._settled_urgent if urgent else self._settled).append((future, result))
             if self._wakeup_due:
                 return
             self._wakeup_due = True
         self._loop.call_soon_threadsafe(self._resolve)
 
     def _resolve(self) -> None:
+        """Tell those who wait: for urgent records all, for others some, and the rest in the loop's next turn."""
         with self._lock:
-            settled, self._settled = self._settled, deque()
-            self._wakeup_due = False
+            settled, self._settled_urgent = self._settled_urgent, deque()
+            while self._settled and len(settled) < RESUMED:
+                settled.append(self._settled.popleft())
+            self._wakeup_due = bool(self._settled)
+        if self._wakeup_due:
+            self._loop.call_soon(self._resolve)
         for future, result in settled:
             if future is self._timed:
                 self._acks.add(time.monotonic() - self._timed_from)
@@ -213,5 +223,6 @@ class KafkaBus:
             self._look_due.cancel()
         self._closing.set()
         await asyncio.to_thread(self._thread.join, 2.0)
-        self._resolve()
+        while self._settled or self._settled_urgent:
+            self._resolve()
         return int(left)
