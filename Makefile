@@ -47,7 +47,9 @@ kube-check: $(SYNCED) .tools/bin/.helm-$(HELM_VERSION) .tools/bin/.kubeconform-$
 	$(if $(KUBE_ARGS),npm ci --prefix deploy/helm/validate/crds --ignore-scripts --no-audit --no-fund --loglevel=error)
 	$(BIN)/python deploy/helm/validate/manifests.py $(KUBE_ARGS)
 
-kube-dry-run: kube-check .tools/bin/.helm4-$(HELM4_VERSION) .tools/kube/.apiserver-$(KUBERNETES_VERSION) .tools/kube/etcd ## Hold it against a real kube-apiserver; needs Go and Debian; a quarter of an hour the first time
+kube-dry-run: kube-check .tools/bin/.helm4-$(HELM4_VERSION) .tools/kube/.apiserver-$(KUBERNETES_VERSION) .tools/kube/etcd .tools/kube/prometheus ## Hold it against a real kube-apiserver; needs Go and Debian; a quarter of an hour the first time
+	(echo groups:; cat deploy/helm/sluice/files/alerts.yaml) > .tools/kube/alerts.yaml
+	.tools/kube/prometheus/usr/bin/promtool check rules .tools/kube/alerts.yaml
 	$(BIN)/python deploy/helm/validate/dry_run.py
 
 up: $(SYNCED) ## Run Kafka, ClickHouse, a mailbox and all services until ctrl-c
@@ -99,10 +101,12 @@ clean: ## Remove what was made here, except the data in .sluice
 	@touch $@
 
 # Unpacked, not installed.
-.tools/kube/etcd:
+.tools/kube/etcd: PACKAGE := etcd-server
+.tools/kube/prometheus: PACKAGE := prometheus
+.tools/kube/etcd .tools/kube/prometheus:
 	mkdir -p .tools/kube/download
-	cd .tools/kube/download && apt-get download etcd-server
-	dpkg -x .tools/kube/download/etcd-server_*.deb $@
+	cd .tools/kube/download && apt-get download $(PACKAGE)
+	dpkg -x .tools/kube/download/$(PACKAGE)_*.deb $@
 
 $(SYNCED): pyproject.toml uv.lock | $(UV)
 	# Where a proxy signs with an authority of its own, only the system's certificates know it.

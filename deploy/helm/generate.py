@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from sluice.adapters.kafka.topics import MAX_MESSAGE_BYTES
+from sluice.adapters.kafka.topics import _config as topic_config
 from sluice.domain.topics import Layout, TopicSpec, topics
 from sluice.runtime.config import Settings
 
@@ -139,17 +139,8 @@ def topic_list() -> str:
 
 
 def _config(spec: TopicSpec) -> dict[str, str]:
-    """Without ``min.insync.replicas``, which follows the replication."""
-    config = {
-        "cleanup.policy": spec.policy,
-        "retention.ms": str(spec.retention_ms),
-        "max.message.bytes": str(MAX_MESSAGE_BYTES),
-    }
-    if spec.broker_time:
-        config["message.timestamp.type"] = "LogAppendTime"
-    if "compact" in spec.policy:
-        config["segment.ms"] = "3600000"
-    return config
+    """As the command would set it, without ``min.insync.replicas``, which follows the replication."""
+    return {name: value for name, value in topic_config(spec, 1).items() if name != "min.insync.replicas"}
 
 
 def made() -> dict[Path, str]:

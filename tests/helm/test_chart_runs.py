@@ -40,7 +40,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def kubelet(tmp_path: Path) -> Iterator[Kubelet]:
     # Root by choice: the mounts of a sandbox are not to be had everywhere.
-    made = Kubelet(tmp_path, SECRETS, sandbox=bool(os.environ.get("SLUICE_TEST_SANDBOX")))
+    made = Kubelet(tmp_path, SECRETS, sandbox=bool(os.environ.get("CHART_SANDBOX")))
     yield made
     made.close()
 

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 from tests.helm.chart import KUBERNETES, SMALL, every_values, rendered, workload
 
-CUSTOM = ("ExternalSecret", "KafkaTopic", "ScaledObject", "TriggerAuthentication")
+CUSTOM = ("ExternalSecret", "KafkaTopic", "PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication")
 
 
 @every_values

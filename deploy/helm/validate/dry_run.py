@@ -27,6 +27,8 @@ CUSTOM = {
     "ScaledObject": ("keda.sh", "v1alpha1", "scaledobjects"),
     "TriggerAuthentication": ("keda.sh", "v1alpha1", "triggerauthentications"),
     "ExternalSecret": ("external-secrets.io", "v1", "externalsecrets"),
+    "PodMonitor": ("monitoring.coreos.com", "v1", "podmonitors"),
+    "PrometheusRule": ("monitoring.coreos.com", "v1", "prometheusrules"),
     "KafkaTopic": ("kafka.strimzi.io", "v1beta2", "kafkatopics"),
 }
 PLURALS = {

@@ -23,7 +23,7 @@ CHART = HERE.parent / "sluice"
 TOOLS = HERE.parents[2] / ".tools/bin"
 SCHEMAS = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
 OLDEST = (1, 29)
-CUSTOM = ("ExternalSecret", "KafkaTopic", "ScaledObject", "TriggerAuthentication")
+CUSTOM = ("ExternalSecret", "KafkaTopic", "PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication")
 
 
 def versions() -> list[str]:

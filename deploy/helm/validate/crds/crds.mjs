@@ -3,8 +3,9 @@
 import { readFileSync } from "node:fs";
 import * as secrets from "@kubernetes-models/external-secrets/external-secrets.io/v1";
 import * as keda from "@kubernetes-models/keda/keda.sh/v1alpha1";
+import * as monitoring from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1";
 
-const types = { "external-secrets.io/v1": secrets, "keda.sh/v1alpha1": keda };
+const types = { "external-secrets.io/v1": secrets, "keda.sh/v1alpha1": keda, "monitoring.coreos.com/v1": monitoring };
 const counts = { valid: 0, wrong: 0, "not looked at": 0 };
 for (const resource of JSON.parse(readFileSync(0, "utf8"))) {
   const Type = types[resource.apiVersion]?.[resource.kind];

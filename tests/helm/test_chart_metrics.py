@@ -1,0 +1,86 @@
+"""Who scrapes, and what wakes whom: only by metrics that there are."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from tests.helm.chart import CHART, SERVICES, SMALL, one, pods, render, rendered, workload
+
+from sluice.ports.metrics import METRICS
+
+LARGE = CHART / "ci/large-values.yaml"
+ADDED = {"service", "namespace", "pod", "le"}
+"""Labels that every figure has, or Prometheus adds."""
+
+
+def alerts() -> list[dict[str, Any]]:
+    """As they are given to the Prometheus Operator."""
+    (group,) = one(rendered(LARGE), "PrometheusRule", "sluice")["spec"]["groups"]
+    return list(group["rules"])
+
+
+def test_nothing_of_it_is_made_unless_asked() -> None:
+    """Its kinds are not in every cluster."""
+    assert not [m for m in rendered(SMALL) if m["apiVersion"].startswith("monitoring.")]
+
+
+def test_the_pods_of_services_are_scraped_where_they_tell_and_no_others() -> None:
+    manifests = rendered(LARGE)
+    spec = one(manifests, "PodMonitor", "sluice")["spec"]
+    (endpoint,) = spec["podMetricsEndpoints"]
+    assert endpoint["path"] == "/metrics"
+    (expression,) = spec["selector"]["matchExpressions"]
+    chosen = {
+        name
+        for name, pod in pods(manifests).items()
+        if spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        and pod["metadata"]["labels"][expression["key"]] in expression["values"]
+    }
+    assert chosen == {f"{workload(manifests, s)['kind']} sluice-{s}" for s in SERVICES}
+    for service in SERVICES:
+        (container,) = workload(manifests, service)["spec"]["template"]["spec"]["containers"]
+        assert endpoint["port"] in [port["name"] for port in container["ports"]]
+
+
+def test_alerts_use_metrics_and_labels_that_there_are() -> None:
+    known = {metric.exported: metric for metric in METRICS}
+    for alert in alerts():
+        found = re.findall(r"\b(sluice_\w+)\{([^}]*)\}", alert["expr"])
+        assert found, alert["alert"]
+        for name, selectors in found:
+            metric = known.get(name) or known[re.sub("_(bucket|sum|count)$", "", name)]
+            assert name == metric.exported or metric.kind == "histogram"
+            labels = set(re.findall(r"(\w+)\s*=~?", selectors))
+            assert 'namespace="mail"' in selectors
+            assert labels <= {*metric.labels, *ADDED}, alert["alert"]
+        for grouped in re.findall(r"by \(([^)]*)\)", alert["expr"]):
+            names = {label.strip() for label in grouped.split(",")}
+            assert names <= {label for name, _ in found for label in labels_of(known, name)}, alert["alert"]
+
+
+def labels_of(known: dict[str, Any], name: str) -> set[str]:
+    """All labels that a sample may have."""
+    metric = known.get(name) or known[re.sub("_(bucket|sum|count)$", "", name)]
+    return {*metric.labels, *ADDED}
+
+
+def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
+    names = [alert["alert"] for alert in alerts()]
+    assert len(names) == len(set(names)) > 8
+    for alert in alerts():
+        assert alert["labels"]["severity"] in ("critical", "warning")
+        assert alert["annotations"].keys() == {"summary", "description"}
+
+
+def test_the_release_is_told_apart_from_others_by_its_namespace_only() -> None:
+    assert "NAMESPACE" not in yaml.safe_dump(alerts())
+
+
+def test_labels_by_which_a_prometheus_finds_them_are_on_both() -> None:
+    manifests = render(
+        SMALL, metrics={"labels": {"team": "mail"}, "podMonitor": {"enabled": True}, "rules": {"enabled": True}}
+    )
+    for kind in ("PodMonitor", "PrometheusRule"):
+        assert one(manifests, kind, "sluice")["metadata"]["labels"]["team"] == "mail"
