@@ -157,9 +157,7 @@ class KafkaBus:
             settled, self._settled_urgent = self._settled_urgent, deque()
             while self._settled and len(settled) < RESUMED:
                 settled.append(self._settled.popleft())
-            self._wakeup_due = bool(self._settled)
-        if self._wakeup_due:
-            self._loop.call_soon(self._resolve)
+            self._wakeup_due = more = bool(self._settled)
         for future, result in settled:
             if future is self._timed:
                 self._acks.add(time.monotonic() - self._timed_from)
@@ -172,6 +170,8 @@ class KafkaBus:
                 future.set_result(result)
             else:
                 future.set_exception(result)
+        if more:
+            self._loop.call_soon(self._resolve)
 
     def _poll(self) -> None:
         refresh_at = time.monotonic() + REFRESH_S
