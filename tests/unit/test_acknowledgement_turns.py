@@ -23,7 +23,7 @@ async def test_urgent_mail_goes_on_before_bulk_and_bulk_goes_on_by_and_by() -> N
     gone_on = [future.done() for future in bulk]
     assert sum(gone_on) <= RESUMED
     assert gone_on == sorted(gone_on, reverse=True)
-    for _ in range(4):
+    for _ in range(6):
         await asyncio.sleep(0)
     assert all(future.done() for future in bulk)
     await bus.close(0.1)
