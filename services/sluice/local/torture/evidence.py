@@ -26,6 +26,7 @@ ABANDONED = "an attempt began and its worker stopped"
 
 def gather(stack: LocalStack, publisher: Publisher, injected: Iterable[Injected]) -> Evidence:
     """Everything. Raises what ClickHouse and Kafka raise."""
+    logged = frozenset(_logged(stack))
     clickhouse = stack.clickhouse
     try:
         return Evidence(
@@ -35,7 +36,7 @@ def gather(stack: LocalStack, publisher: Publisher, injected: Iterable[Injected]
             holding=frozenset(publisher.holding),
             copies=tuple(read_sink_log(stack.folder.mailbox)),
             rows=tuple(_rows(clickhouse)),
-            logged=frozenset(_logged(stack)),
+            logged=logged,
             rollup=_rollup(clickhouse),
             injected=tuple(injected),
         )

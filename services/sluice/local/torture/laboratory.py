@@ -27,6 +27,7 @@ from sluice.local.torture.processes import Processes
 from sluice.local.torture.proxy import Proxy
 from sluice.local.torture.publish import Publisher, domain_names
 from sluice.local.torture.records import Evidence
+from sluice.local.torture.sinklog import FILE
 from sluice.runtime.child import Child, ChildStatus, Url
 
 RULES = Path(__file__).with_name("rules")
@@ -41,6 +42,8 @@ ENVIRONMENT = {
 }
 """Real servers are waited for up to ten minutes; a laboratory that hangs them would be, too."""
 TELL_EVERY = 2.0
+QUIET = 12.0
+"""Seconds without a mail at the receiving server after which none is expected any more."""
 Say = Callable[[str], None]
 Watch = Callable[[list[ChildStatus]], None]
 
@@ -187,14 +190,14 @@ class Laboratory:
             if time.monotonic() - moved > self._patience:
                 return False
             await asyncio.sleep(0.5)
-        # Attempts in doubt that are made again may end twice, and are under way still.
-        before = -1
-        while time.monotonic() - moved < self._patience:
-            arrived = (self._stack.folder.mailbox / "sink.jsonl").stat().st_size
-            if arrived == before and await asyncio.to_thread(recorded, self._stack):
+        # A copy that should not be would come out of the wheel, where nothing rests for less than this.
+        file, size, since = self._stack.folder.mailbox / FILE, -1, time.monotonic()
+        while time.monotonic() - moved < self._patience + QUIET:
+            if (now := file.stat().st_size) != size:
+                size, since = now, time.monotonic()
+            elif time.monotonic() - since >= QUIET and await asyncio.to_thread(recorded, self._stack):
                 return True
-            before = arrived
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(1.0)
         return False
 
     async def _tell(self, began: float) -> None:
