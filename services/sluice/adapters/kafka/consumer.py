@@ -1,4 +1,4 @@
-"""Faust's consumer, with an eye for urgency, without the two tasks that it makes for every record, and without holes.
+"""Faust's consumer, with an eye for urgency, with less work for every record, and without holes.
 
 Faust forgets records at a rebalance in two ways, and goes on behind them:
 
@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 LONGEST_FETCH_S = 0.5
 """Seconds that a fetch waits for records: as long may one from before a rebalance hold up the first one after it."""
 SEEK_AGAIN_S = 0.5
+TOGETHER = 32
+"""Records of a partition that pass through Faust as one message, which costs it as much as one record did."""
 
 
 class UrgentThread(WitnessedThread):
@@ -65,7 +67,10 @@ class DirectConsumer(Consumer):
         return thread
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  Faust's own
-        """Records as they come; none that a rebalance overtook, which are read again by whoever has them now."""
+        """Messages that carry some ``records`` of a partition each, at the place of the last one.
+
+        None that a rebalance overtook: those are read again by whoever has them now.
+        """
         overtaken = self._fetch is not None
         await self._flow()
         generation = self.app.consumer_generation_id
@@ -81,10 +86,16 @@ class DirectConsumer(Consumer):
             return
         # Not by Faust's scheduler, which takes turns: what is urgent comes first.
         for tp, batch in records.items():
-            for record in batch:
+            for start in range(0, len(batch), TOGETHER):
                 if not still_ours():
                     return
-                yield tp, self._to_message(tp, record)
+                together = batch[start : start + TOGETHER]
+                message: Any = self._to_message(tp, together[-1])
+                message.records = together
+                yield tp, message
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Faust would note every offset between two messages for its own commits, which are not used."""
 
     async def _read_again(self) -> None:
         """Go back to the commits once the flow stands on an assignment: nothing of it was handed over yet."""

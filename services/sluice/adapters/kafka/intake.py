@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import faust
@@ -92,11 +92,11 @@ class FaustIntake:
         async def feed(stream: Any) -> None:
             records, waiting = stream.noack(), stream.channel.queue
             async for _ in records:
-                self._take(records.current_event.message)
-                # Faust gives a stream one record per turn of the loop, and a busy loop has few turns.
+                self._take_together(records.current_event.message)
+                # Faust gives a stream one message per turn of the loop, and a busy loop has few turns.
                 until = time.monotonic() + TURN_S
                 while not waiting.empty() and self._app.flow_control.is_active() and time.monotonic() < until:
-                    self._take(waiting.get_nowait().message)
+                    self._take_together(waiting.get_nowait().message)
                 if self._failed is not None:
                     raise self._failed
 
@@ -164,16 +164,21 @@ class FaustIntake:
             if lease.tp.partition == partition and (ranges := lease.window.finished_beyond())
         }
 
-    def _take(self, message: Any) -> None:
+    def _take_together(self, message: Any) -> None:
         # A message that waited out a rebalance inside Faust belongs to whoever owns its partition now. Taken here it
         # would also be ahead of what is read again from the commit, which would then look finished.
         if self._leaving or message.generation_id != self._app.consumer_generation_id:
             return
-        partition = message.partition
-        record = Taken(
-            message.topic, partition, message.offset, message.key, message.value,
-            [(name, value) for name, value in _pairs(message.headers)], message.timestamp,
-        )  # fmt: skip
+        for found in message.records:
+            self._take(
+                Taken(
+                    found.topic, found.partition, found.offset, found.key, found.value,
+                    [(name, value or b"") for name, value in found.headers], found.timestamp / 1000,
+                )
+            )  # fmt: skip
+
+    def _take(self, record: Taken) -> None:
+        partition = record.partition
         if (waiting := self._opening.get(partition)) is not None:
             waiting.append(record)
             if len(waiting) >= self._bounds.records:
@@ -294,11 +299,3 @@ class FaustIntake:
         for lease in leases:
             lease.revoked = True
             self._leases.pop(lease.tp, None)
-
-
-def _pairs(headers: Any) -> list[tuple[str, bytes]]:
-    """Kafka headers as a list, however Faust gives them; a null value reads as empty."""
-    if not headers:
-        return []
-    items = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, value or b"") for name, value in items]
