@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -15,11 +16,12 @@ from sluice.adapters.memory.clock import MemoryClock
 from sluice.deliver.desk import Desk
 from sluice.deliver.flow import Flow
 from sluice.deliver.slots import Slots
+from sluice.domain.egress import Egress, Egresses
 from sluice.domain.errors import RuleError
 from sluice.domain.events import PRIORITIES
 from sluice.domain.priorities import Priorities
 from sluice.domain.rules import Rules
-from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
+from sluice.domain.shaping import PRIORITY_WEIGHTS, Rate, WeightedChooser
 from sluice.domain.site import SiteGroup
 from sluice.domain.smtp import Replied
 from sluice.domain.triggers import Trigger, Triggers
@@ -197,6 +199,47 @@ async def test_the_budget_is_used_by_weight_and_nobody_starves() -> None:
     assert bulk >= 20
     assert normal == pytest.approx(2 * bulk, abs=12)
     assert high == pytest.approx(4 * bulk, abs=24)
+    await worker.close()
+
+
+async def test_a_site_with_a_low_rate_is_not_called_more_often_than_the_rate_needs() -> None:
+    """Two mails a second, each taken at once: one connection sends while the other waits, for a hundred of them."""
+    worker = Worker(rules=rules_with(rate=Rate(2, 1.0, 1), connections=10, connect_rate=None), patience=1e9)
+    Slow(worker, 0.01)
+    await send(worker, "normal", 100)
+    await worker.clock.advance(50.0)
+    assert len(taken(worker)) >= 99
+    assert len(worker.mailer.opened) <= 2
+    await worker.close()
+
+
+async def test_a_slow_site_gets_as_many_connections_as_its_rate_needs() -> None:
+    """Two mails a second of which each takes three: six at a time."""
+    worker = Worker(rules=rules_with(rate=Rate(2, 1.0, 1), connections=20, connect_rate=None), patience=1e9)
+    slow = Slow(worker, 3.0)
+    await send(worker, "normal", 100)
+    await worker.clock.advance(54.0)
+    assert len(taken(worker)) >= 99
+    assert 6 <= len(worker.mailer.opened) <= 9
+    assert slow.most[""] <= 7
+    await worker.close()
+
+
+async def test_egresses_of_a_lane_share_its_connections() -> None:
+    """Whichever had mail first: each sends at its own rate from the first turn on."""
+    two = Egresses([Egress("one", "one.example"), Egress("two", "two.example")])
+    worker = Worker(
+        rules=rules_with(rate=None, connect_rate=None, connections=4, mails_per_connection=1000),
+        egresses=two,
+        patience=1e9,
+    )
+    Slow(worker, 0.5)
+    await send(worker, "bulk", 400)
+    await worker.clock.advance(5.0)
+    before = Counter(each.hop.ehlo for each in worker.mailer.taken)
+    await worker.clock.advance(30.0)
+    after = Counter(each.hop.ehlo for each in worker.mailer.taken)
+    assert min((after - before).values()) >= 50
     await worker.close()
 
 

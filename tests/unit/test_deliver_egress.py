@@ -15,6 +15,7 @@ from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.reference import Tenant
 from sluice.domain.rules import Rules
 from sluice.domain.shaping import Rate
+from sluice.domain.site import Site, SiteGroup, SiteRules, lane_for, lane_partition
 from sluice.domain.smtp import Replied
 from sluice.domain.topics import OUTCOME
 from sluice.domain.triggers import Trigger, Triggers
@@ -182,6 +183,46 @@ async def test_an_egress_has_its_rate_at_a_site_exactly_and_the_site_has_its_own
             for window in (1.0, 5.0):
                 assert sum(start <= at < start + window - 1e-6 for at in times) <= most * window + 1
     await worker.close()
+
+
+async def test_an_egresss_rate_at_a_site_holds_over_its_lanes_and_through_a_move() -> None:
+    """Two lanes, two workers, one lane changes hands in the middle: eight a second through each, and the burst."""
+    site = Site(
+        name="big", lanes=2, connections=8, egress_rate=Rate(8, 1.0, 2), connect_rate=None, mails_per_connection=1000
+    )
+    kept = rules_with()
+    shaped = msgspec.structs.replace(kept, sites=SiteRules(kept.sites.default, [SiteGroup(site, ("big.example",))]))
+    first = Worker(rules=shaped, egresses=TWO, patience=1e9)
+    second = Worker(
+        rules=shaped, egresses=TWO, patience=1e9, bus=first.bus, clock=first.clock, mailer=first.mailer, name="second"
+    )
+    sent: list[tuple[float, str]] = []
+
+    async def note(transaction: Transaction) -> Replied:
+        sent.append((first.clock.now(), TWO.choose(None, transaction.rcpt_to.partition("@")[0]).name))
+        return Replied("dot", 250, "2.0.0 taken", "2.0.0")
+
+    first.mailer.answer("mx.test", note)
+    records = []
+    for number in range(400):
+        lane = lane_for(site, f"m{number}")
+        records.append(first.record(first.envelope(f"m{number}", domain="big.example", site="big", lane=lane)))
+    await first.take(*records)
+    await first.clock.advance(8.0)
+    moving = lane_partition("big#1", first.partitions)
+    leaving = asyncio.create_task(first.handler.revoked({moving}))
+    while not leaving.done():
+        await first.clock.advance(0.01)
+    await second.take(*(each for each in records if each.partition == moving and each.offset not in first.done))
+    await first.clock.advance(30.0)
+    assert len(sent) == 400
+    for name in ("one", "two"):
+        times = [at for at, egress in sent if egress == name]
+        for start in times:
+            for window in (1.0, 4.0):
+                assert sum(start <= at < start + window - 1e-6 for at in times) <= 8 * window + 2
+    await first.close()
+    await second.close()
 
 
 async def test_a_backlog_over_an_egresss_rate_books_slots_at_that_rate() -> None:

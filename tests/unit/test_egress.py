@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from sluice.domain.egress import NO_FAMILY, Egress, Egresses
 from sluice.domain.errors import RuleError
 from sluice.domain.shaping import Rate
+from sluice.domain.site import Site, lane_for
 
 POOLS = Egresses(
     [
@@ -67,6 +69,14 @@ def test_a_pool_is_used_evenly_and_a_mail_keeps_its_way() -> None:
     chosen = [POOLS.choose("shared", f"mail-{number}").name for number in range(3000)]
     assert all(800 < chosen.count(name) < 1200 for name in ("one", "two", "three"))
     assert chosen == [POOLS.choose(None, f"mail-{number}").name for number in range(3000)]
+
+
+def test_every_lane_of_a_site_uses_the_whole_pool() -> None:
+    """Both are chosen by the mail's id."""
+    site = Site(name="big", lanes=3, connections=9)
+    seen = Counter((lane_for(site, f"m{n}"), POOLS.choose("shared", f"m{n}").name) for n in range(3000))
+    assert len(seen) == 9
+    assert min(seen.values()) > 200
 
 
 def test_an_egress_and_a_pool_are_named_alike_and_unknown_names_mean_the_first_pool() -> None:

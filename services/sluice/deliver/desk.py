@@ -41,7 +41,7 @@ class Desk:
     def _one_more(self, flow: Flow) -> bool:
         """Call one agent, if one is needed and may come."""
         rank = flow.unattended
-        if rank is None:
+        if rank is None or flow.held_back:
             return False
         slots = flow.slots
         resting = _resting(flow, slots)
@@ -58,6 +58,7 @@ class Desk:
             self._call(resting)
             return True
         seat = Seat(flow, self._clock.now())
+        flow.seats += 1
         for each in slots:
             each.taken += 1
         if rank > 0:
@@ -73,10 +74,25 @@ class Desk:
         return seat.general
 
     def took(self, seat: Seat) -> None:
-        """The agent has looked for a mail."""
+        """The agent has looked for a mail, or does not."""
         if seat.attending:
             seat.attending = False
             seat.flow.attending -= 1
+        if seat.held_back:
+            seat.held_back = False
+            seat.flow.held_back -= 1
+            if not self._closed:
+                # The next one to wait, should this one be busy for longer than the rate needs.
+                self._one_more(seat.flow)
+
+    def waits_for_rate(self, seat: Seat) -> bool:
+        """The agent has mail that the rate does not let go yet. False when one that waits for it already is enough."""
+        if not seat.held_back:
+            if seat.flow.held_back:
+                return False
+            seat.held_back = True
+            seat.flow.held_back += 1
+        return True
 
     def must_leave(self, seat: Seat) -> bool:
         """Whether the agent has to give its connection up, though it has mail to send."""
@@ -91,7 +107,7 @@ class Desk:
         rank = seat.flow.rank or 0
         for each in seat.slots:
             helps = each.full or seat.general
-            if helps and each.leaving < len(each.line) and each.line.goes_before(seat.flow, rank):
+            if helps and each.leaving < each.line.go_before(seat.flow, rank):
                 # It has waited for more connections, perhaps for longest; after its turn it stands behind the others.
                 seat.flow.stamp = None
                 return self._leaves(seat)
@@ -131,6 +147,7 @@ class Desk:
         """The agent has ended."""
         self.took(seat)
         self.rises(seat)
+        seat.flow.seats -= 1
         for each in seat.slots:
             each.taken -= 1
             each.leaving -= seat.leaving
@@ -142,8 +159,10 @@ class Desk:
     def _fill(self, slots: tuple[Slots, ...]) -> None:
         """Call those who waited for one of ``slots``, as far as there is room now."""
         for each in slots:
-            while (flow := each.line.next(partial(_room_for, each))) is not None:
-                self.staff(flow)
+            while not self._closed and (flow := each.line.next(partial(_room_for, each))) is not None:
+                # One for each in turn, however many a flow could use.
+                if self._one_more(flow) and flow.unattended is not None:
+                    each.line.join(flow)
 
     def _make_room(self, slots: tuple[Slots, ...]) -> None:
         for each in slots:

@@ -34,8 +34,12 @@ class Flow:
         self.path = path
         self.slots = slots
         self.queues: tuple[deque[Item], ...] = tuple(deque() for _ in PRIORITIES)
+        self.seats = 0
+        """Sender agents that serve it."""
         self.attending = 0
         """Sender agents on their way to take a mail from here."""
+        self.held_back = 0
+        """Agents that wait for the rate: more of them would send no faster."""
         self.stamp: int | None = None
         """Since when, in a count of all who ever waited, it waits for a connection; None once it got one."""
         self._chooser = chooser

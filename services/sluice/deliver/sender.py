@@ -71,8 +71,14 @@ class Sender:
                 if self._leaving_from_elsewhere(self._flow):
                     return
                 await self._hang_up_if_spent()
-                pause = self._wait_for_leave()
-                if pause > 0:
+                pause = self._wait_to_connect()
+                if not pause:
+                    pause = self._lane.turn(self._clock.now(), self._flow.egress.name)
+                    if pause and not self._desk.waits_for_rate(self._seat):
+                        if self._seat.connection is None or not await self._rest():
+                            return
+                        continue
+                if pause:
                     await self._clock.sleep(min(pause, LONGEST_NAP))
                     continue
                 item = self._next()
@@ -86,14 +92,16 @@ class Sender:
         """Whether to go on: there is mail to take, or there is within the time that an idle connection is kept."""
         if self._mail_for_us():
             return True
-        if self._seat.connection is None:
-            return False
+        return self._seat.connection is not None and await self._rest() and self._mail_for_us()
+
+    async def _rest(self) -> bool:
+        """Keep the connection until there is something to do; False when it is to be closed."""
         self._desk.rests(self._seat)
         try:
             await self._seat.call.wait()
         finally:
             self._desk.rises(self._seat)
-        return not self._seat.leaving and self._mail_for_us()
+        return not self._seat.leaving
 
     def _mail_for_us(self) -> bool:
         rank = self._flow.rank
@@ -107,15 +115,13 @@ class Sender:
             self._seat.connection = None
             await connection.quit()
 
-    def _wait_for_leave(self) -> float:
-        """Seconds to wait before a mail may be taken: for a new connection first, then for the lane's rate."""
-        now = self._clock.now()
-        if self._seat.connection is None and not self._may_dial:
-            pause = self._lane.allowance.may_connect(now)
-            if pause > 0:
-                return pause
-            self._may_dial = True
-        return self._lane.turn(now, self._flow.egress.name)
+    def _wait_to_connect(self) -> float:
+        """Seconds to wait before a connection may be opened, if one is needed."""
+        if self._seat.connection is not None or self._may_dial:
+            return 0.0
+        pause = self._lane.allowance.may_connect(self._clock.now())
+        self._may_dial = not pause
+        return pause
 
     def _next(self) -> Item | None:
         """The next mail that no limit holds back; the others wait apart, and nobody behind them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 
 from sluice.deliver.flow import Flow
 from sluice.domain.events import PRIORITIES
@@ -14,6 +14,8 @@ from sluice.domain.shaping import WeightedChooser
 from sluice.ports.mailer import Connection
 
 _stamps = count(1)
+COUNTED = 100
+"""Flows at the front of a line that are looked at to tell how many may have somebody's place."""
 
 
 class Seat:
@@ -23,7 +25,18 @@ class Seat:
     its rest, began; it need not ask before ``asks_at`` whether to leave. ``call`` wakes it while it rests.
     """
 
-    __slots__ = ("asks_at", "attending", "call", "connection", "flow", "general", "leaving", "since", "slots")
+    __slots__ = (
+        "asks_at",
+        "attending",
+        "call",
+        "connection",
+        "flow",
+        "general",
+        "held_back",
+        "leaving",
+        "since",
+        "slots",
+    )
 
     def __init__(self, flow: Flow, now: float) -> None:
         self.flow = flow
@@ -32,6 +45,7 @@ class Seat:
         self.asks_at = now
         self.connection: Connection | None = None
         self.general = False
+        self.held_back = False
         self.attending = False
         self.leaving = False
         self.call = asyncio.Event()
@@ -116,17 +130,21 @@ class Line:
         self._members[rank].pop(flow, None)
         return flow
 
-    def goes_before(self, flow: Flow, rank: int) -> bool:
-        """Whether it is somebody else's turn, not that of ``flow``, which has a connection for mail of ``rank``."""
-        others = [self._besides(each, flow) for each in range(len(self._heaps))]
+    def go_before(self, flow: Flow, rank: int) -> int:
+        """How many, of the first few, wait whose turn it is and not that of ``flow``, which serves mail of ``rank``.
+
+        Of the same priority those who have none, or fewer by more than one: flows that want as many as there are
+        would only change places.
+        """
+        others = [self._besides(each, flow, each == rank) for each in range(len(self._heaps))]
         if not any(others):
-            return False
-        claims = [waits or each == rank for each, waits in enumerate(others)]
+            return 0
+        claims = [bool(waiting) or each == rank for each, waiting in enumerate(others)]
         turns, chosen = self._chooser.choose(self._turns, claims)
         if chosen is None or others[chosen]:
-            return True
+            return sum(others)
         self._turns = turns
-        return False
+        return 0
 
     def _head(self, rank: int) -> Flow | None:
         heap = self._heaps[rank]
@@ -139,9 +157,13 @@ class Line:
                 del self._members[rank][flow]
         return None
 
-    def _besides(self, rank: int, flow: Flow) -> bool:
-        return self._head(rank) is not None and any(
-            other is not flow and _waits(other, rank, stamp) for stamp, _, other in self._heaps[rank]
+    def _besides(self, rank: int, flow: Flow, alike: bool) -> int:
+        if self._head(rank) is None:
+            return 0
+        return sum(
+            1
+            for stamp, _, other in islice(self._heaps[rank], COUNTED)
+            if other is not flow and _waits(other, rank, stamp) and not (alike and other.seats > max(0, flow.seats - 2))
         )
 
 

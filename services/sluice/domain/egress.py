@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
-import zlib
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import parse_qsl
 
@@ -70,7 +70,10 @@ class Egresses:
     def choose(self, wanted: str | None, key: str) -> Egress:
         """One of those that ``wanted`` names: the same one whenever it is asked for ``key`` (the mail's id)."""
         among = self.pool(wanted)
-        return among[0] if len(among) == 1 else among[zlib.crc32(key.encode()) % len(among)]
+        if len(among) == 1:
+            return among[0]
+        # Not by the checksum that chooses the lane: then each lane would know a part of the pool only.
+        return among[int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") % len(among)]
 
     def instead(self, egress: Egress, switched: Mapping[str, str]) -> Egress:
         """Who stands in for ``egress``; itself when it is not ``switched``, or nobody can.
