@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.support.deliver import Worker, rules_with
 
-from sluice.deliver.handler import SETTLE_S
+from sluice.deliver.growth import SETTLE_S
 from sluice.domain.lanes import FOREVER
 from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.shaping import Rate
@@ -185,4 +185,43 @@ async def test_urgent_mail_is_not_put_off_behind_a_bulk_backlog() -> None:
     assert len(worker.waiting()) == before
     await worker.clock.advance(2.1)
     assert "urgent@site.example" in [taken.transaction.rcpt_to for taken in worker.mailer.taken]
+    await worker.close()
+
+
+async def test_a_site_that_got_a_mail_once_is_forgotten_and_one_that_taught_us_something_is_not() -> None:
+    """A worker that has written to a million domains keeps none of them in memory an hour later."""
+    worker = Worker(rules=rules_with(rate=Rate(100, 1.0, 1)))
+    worker.mailer.answer("m1@slow.example", SLOWER)
+    await worker.take(worker.record(worker.envelope("m0", domain="quick.example")))
+    await worker.take(worker.record(worker.envelope("m1", domain="slow.example")))
+    for _ in range(14):
+        await worker.clock.advance(60.0)
+        worker.handler.sweep()
+    assert set(worker.handler.lanes) == {"quick.example#0", "slow.example#0"}
+    await worker.clock.advance(61.0)
+    worker.handler.sweep()
+    assert set(worker.handler.lanes) <= {"slow.example#0"}
+    await worker.clock.advance(3600.0)
+    worker.handler.sweep()
+    assert worker.handler.lanes == {}
+    await worker.take(worker.record(worker.envelope("m2", domain="quick.example")))
+    await worker.clock.advance(1.0)
+    assert "m2@quick.example" in [taken.transaction.rcpt_to for taken in worker.mailer.taken]
+    await worker.close()
+
+
+async def test_what_a_trigger_or_a_penalty_keeps_is_not_forgotten_before_it_ends() -> None:
+    trigger = Trigger(id="often", action="lower_rate", factor=0.25, lasts=7200.0, codes=("452",))
+    worker = Worker(rules=msgspec.structs.replace(rules_with(rate=Rate(100, 1.0, 1)), triggers=Triggers([trigger])))
+    worker.mailer.answer("m0@site.example", Replied("rcpt", 452, "4.2.2 mailbox is full", "4.2.2"))
+    await worker.take(worker.record(worker.envelope("m0")))
+    await worker.clock.advance(7000.0)
+    worker.handler.sweep()
+    await worker.settle()
+    worker.handler.sweep()
+    (lane,) = worker.handler.lanes.values()
+    assert lane.allowance.rate(worker.clock.now(), 0.05) == Rate(25.0, 1.0, 1)
+    await worker.clock.advance(300.0)
+    worker.handler.sweep()
+    assert worker.handler.lanes == {}
     await worker.close()

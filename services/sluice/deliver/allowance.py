@@ -152,6 +152,12 @@ class Allowance:
             self._circuit.close()
         self._suspended_until = until
 
+    def ordinary(self, now: float) -> bool:
+        """Whether nothing is known but the rules: whoever begins anew would do the same."""
+        held = (self._suspended_until, self._paused_until, *self._penalised.values(), *(end for _, end in self._cuts))
+        recovered = self._pressure.share_at(now, self._give) >= 1.0
+        return recovered and not self._circuit.failures and max(held) <= now
+
     def asked_for_less(self, now: float) -> None:
         """The site asked for less."""
         self._pressure = self._pressure.asked_for_less(now, self._give)

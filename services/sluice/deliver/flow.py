@@ -34,6 +34,8 @@ class Flow:
         self.path = path
         self.slots = slots
         self.queues: tuple[deque[Item], ...] = tuple(deque() for _ in PRIORITIES)
+        self.used_at = 0.0
+        """When it was offered a mail last."""
         self.seats = 0
         """Sender agents that serve it."""
         self.attending = 0

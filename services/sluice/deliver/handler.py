@@ -9,8 +9,9 @@ import msgspec
 import structlog
 
 from sluice.deliver.books import Books
+from sluice.deliver.growth import Growth
 from sluice.deliver.item import Item
-from sluice.deliver.lane import Lane
+from sluice.deliver.lane import Lane, forget
 from sluice.deliver.paths import Path, Paths
 from sluice.deliver.senders import Senders
 from sluice.deliver.step import Attempts
@@ -30,8 +31,6 @@ from sluice.ports.intake import Done, Taken
 from sluice.ports.ledger import LedgerLog
 
 log = structlog.get_logger(__name__)
-SETTLE_S = 12.0
-"""Seconds after which every worker has noticed added partitions, and attempts of lanes that moved have ended mostly."""
 
 
 class DeliverHandler:
@@ -64,9 +63,7 @@ class DeliverHandler:
         self._suspended_until = suspended_until
         self._ledgers: dict[int, Ledger] = {}
         self._items: dict[int, set[Item]] = {}
-        self._counted = 0
-        self._grown_from = 0
-        self._grown_at = 0.0
+        self._growth = Growth(partitions, clock)
         self._learnt: dict[str, LaneState] = {}
         self.lanes: dict[str, Lane] = {}
         self.before_leaving: Callable[[set[int]], Awaitable[None]] = _nothing_to_do
@@ -87,7 +84,7 @@ class DeliverHandler:
         """Begin work on a ready mail."""
         try:
             mail = read_mail(record.headers, record.value or b"")
-            at_home = record.partition == self._home(mail.envelope.lane)
+            at_home = record.partition == self._growth.home(mail.envelope.lane)
         except (Undecodable, ValueError) as error:
             self._books.bury(record, str(error), done, self._dead(record, error))
             return
@@ -132,7 +129,7 @@ class DeliverHandler:
 
     def _route(self, item: Item) -> None:
         envelope, read_from = item.mail.envelope, item.record.partition
-        if read_from != (home := self._home(envelope.lane)):
+        if read_from != (home := self._growth.home(envelope.lane)):
             log.info("mail.forwarded", lane=envelope.lane, read_from=read_from, owner=home)
             self._send_home(item)
             return
@@ -212,8 +209,8 @@ class DeliverHandler:
             if learnt is not None:
                 lane.restore(learnt, self._rules, now)
             lane.allowance.suspend(self._suspended_until(site))
-            if self._has_moved(name):
-                lane.allowance.pause(self._grown_at + SETTLE_S, "its lane has just moved")
+            if self._growth.has_moved(name):
+                lane.allowance.pause(self._growth.settled_at, "its lane has just moved")
         return lane
 
     async def revoked(self, partitions: set[int]) -> None:
@@ -224,7 +221,7 @@ class DeliverHandler:
         for lane in self.lanes.values():
             lane.drop(leaving)
         await self._senders.finish(leaving)
-        going = {name: lane for name, lane in self.lanes.items() if self._home(name) in partitions}
+        going = {name: lane for name, lane in self.lanes.items() if self._growth.home(name) in partitions}
         await self._senders.leave(set(going.values()))
         await self._books.settled()
         await self.before_leaving(partitions)
@@ -247,27 +244,18 @@ class DeliverHandler:
     def lane_states(self, partition: int) -> dict[str, LaneState]:
         """The partition's lanes that have something to tell, for its checkpoint."""
         now, node = self._clock.now(), self._books.recorder.node
-        states = {name: lane.state(now, node) for name, lane in self.lanes.items() if self._home(name) == partition}
+        states = {
+            name: lane.state(now, node) for name, lane in self.lanes.items() if self._growth.home(name) == partition
+        }
         busy = {name: state for name, state in states.items() if state.learnt or state.queued or state.connections}
-        unopened = {name: state for name, state in self._learnt.items() if self._home(name) == partition}
+        unopened = {name: state for name, state in self._learnt.items() if home(name) == partition}
         return {**unopened, **busy}
 
     def _follow_growth(self) -> None:
-        """When partitions were added, hand over the lanes that are at home elsewhere now.
-
-        Every worker notices within seconds, not at the same moment: a lane that moved is not served by its new owner
-        before the old one has certainly let go of it.
-        """
-        now, count = self._clock.now(), self._partitions()
-        if self._counted and count != self._counted:
-            log.info("partitions.grown", was=self._counted, now=count)
-            self._grown_from, self._grown_at = self._counted, now
-            for name in [name for name in self.lanes if self._has_moved(name)]:
+        """When partitions were added, hand over the lanes that are at home elsewhere now."""
+        if self._growth.noticed():
+            for name in [name for name in self.lanes if self._growth.has_moved(name)]:
                 self._give_away(self.lanes.pop(name))
-        self._counted = count
-
-    def _has_moved(self, lane: str) -> bool:
-        return bool(self._grown_from) and lane_partition(lane, self._grown_from) != self._home(lane)
 
     def _give_away(self, lane: Lane) -> None:
         for item in lane.take_all():
@@ -275,11 +263,8 @@ class DeliverHandler:
         self._books.run(self._senders.leave_when_idle({lane}))
 
     def _send_home(self, item: Item) -> None:
-        record, home = item.record, self._home(item.mail.envelope.lane)
+        record, home = item.record, self._growth.home(item.mail.envelope.lane)
         self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
-
-    def _home(self, lane: str) -> int:
-        return lane_partition(lane, self._partitions())
 
     async def sweep_forever(self) -> None:
         """Once a second, follow what operators say of sites, and put off what waits too long in memory."""
@@ -294,6 +279,7 @@ class DeliverHandler:
             lane.allowance.suspend(self._suspended_until(lane.site.name))
             lane.follow_triggers(self._rules.triggers, self._clock.now())
         self._senders.sweep(list(self.lanes.values()))
+        forget(self.lanes, self._clock.now())
 
     def _dead(self, record: Taken, error: Exception) -> Outcome:
         where = f"{record.topic}:{record.partition}:{record.offset}"

@@ -24,6 +24,8 @@ from sluice.domain.triggers import Effects, Fired, Seen, Triggers, TriggerState
 from sluice.ports.clock import Clock
 
 SITE_RATE = "the site's rate"
+FORGOTTEN_S = 900.0
+"""Seconds without mail after which a lane that is as the rules say is forgotten, and a place in a line is."""
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
 LONGEST_PAUSE = 300.0
@@ -62,6 +64,7 @@ class Lane:
         self._per_egress: dict[str, Slots] = {}
         self.service = 0.05
         """Seconds that a mail keeps a connection busy, averaged."""
+        self.used_at = clock.now()
         self._running: dict[Item, float] = {}
         self._triggered = TriggerState()
         self._effects = Effects()
@@ -74,7 +77,20 @@ class Lane:
             slots = (self._slots_through(egress.name), self.slots, *more)
             found = self.flows[key] = Flow(self, egress, path, slots, self._chooser)
         found.path = path
+        found.used_at = self.used_at = self._clock.now()
         return found
+
+    def forget_flows(self, now: float) -> None:
+        """Drop flows that nobody uses; one whose mails come back finds its place in a line for a while."""
+        for key, flow in list(self.flows.items()):
+            waits = flow.stamp is not None and now - flow.used_at < FORGOTTEN_S
+            if not flow.seats and not len(flow) and not waits:
+                del self.flows[key]
+
+    def forgotten(self, now: float) -> bool:
+        """Whether nothing would be lost with the lane: a site that got one mail need not be remembered for good."""
+        unused = not self.flows and not self.slots.taken and now - self.used_at > FORGOTTEN_S
+        return unused and self.allowance.ordinary(now)
 
     def _slots_through(self, egress: str) -> Slots:
         """What the site lets a single egress have."""
@@ -197,3 +213,9 @@ class Lane:
             rate=str(rate) if rate else "unlimited",
             node=node,
         )
+
+
+def forget(lanes: dict[str, Lane], now: float) -> None:
+    """Drop lanes of which nothing would be lost."""
+    for name in [name for name, lane in lanes.items() if lane.forgotten(now)]:
+        del lanes[name]

@@ -140,6 +140,7 @@ class Senders:
             self._desk.dismiss(lane.slots, now - lane.site.idle)
             paused_until, _ = lane.allowance.paused(now)
             until = min(max(now + LEAST_PUT_OFF, paused_until), now + LONGEST_PAUSE)
+            lane.forget_flows(now)
             for flow in list(lane.flows.values()):
                 self._rehome(flow)
                 for item in flow.overdue(now - self._patience):
