@@ -248,7 +248,7 @@ class DeliverHandler:
             name: lane.state(now, node) for name, lane in self.lanes.items() if self._growth.home(name) == partition
         }
         busy = {name: state for name, state in states.items() if state.learnt or state.queued or state.connections}
-        unopened = {name: state for name, state in self._learnt.items() if home(name) == partition}
+        unopened = {name: state for name, state in self._learnt.items() if self._growth.home(name) == partition}
         return {**unopened, **busy}
 
     def _follow_growth(self) -> None:
