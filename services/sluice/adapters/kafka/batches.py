@@ -25,13 +25,16 @@ log = structlog.get_logger(__name__)
 _METADATA_BYTES = 4000
 """Brokers refuse more than offset.metadata.max.bytes, 4096 by default."""
 _IDLE = 0.25
+_QUIET = 0.2
+"""Seconds without a record after which a batch waits no longer than a third of its time."""
 _TIMEOUT = 10.0
 
 
 class KafkaBatches:
     """The batch source over a consumer group. Methods must not overlap.
 
-    ``max_rows`` bounds a batch, ``max_age`` (seconds) how long a record waits for others to be stored with.
+    ``max_rows`` bounds a batch, ``max_age`` (seconds) how long a record waits for others to be stored with; a third of
+    that when no others come. What a batch costs the store depends little on how much is in it.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class KafkaBatches:
         group: str,
         *,
         max_rows: int = 10_000,
-        max_age: float = 0.5,
+        max_age: float = 1.5,
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self._topic = topic
@@ -52,7 +55,7 @@ class KafkaBatches:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
-            # Batches are made of what half a second brings: an answer for every few records only makes work.
+            # Batches are made of what comes in a second: an answer for every few records only makes work.
             "fetch.min.bytes": 512 * 1024,
             "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 32_768,
@@ -68,6 +71,7 @@ class KafkaBatches:
         self._out: dict[int, int] = {}
         """Partitions of the batch that is handed out, as long as they are owned; and how many records of each."""
         self._oldest: float | None = None
+        self._newest = 0.0
         self._paused = False
         self._consumer = Consumer({**common, "group.id": group, "partition.assignment.strategy": "cooperative-sticky"})
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
@@ -131,6 +135,7 @@ class KafkaBatches:
     def _accept(self, messages: Sequence[Message]) -> None:
         """Buffer what came, then raise what went wrong and does not pass."""
         failure: KafkaError | None = None
+        now = time.monotonic()
         for message in messages:
             error = message.error()
             if error is not None:
@@ -142,8 +147,9 @@ class KafkaBatches:
             if following is not None and entry.offset < following:
                 continue
             self._buffers.setdefault(partition, []).append(entry)
+            self._newest = now
         if self._oldest is None and self._buffered():
-            self._oldest = time.monotonic()
+            self._oldest = now
         if failure is not None:
             raise KafkaException(failure)
 
@@ -153,7 +159,9 @@ class KafkaBatches:
     def _due(self) -> bool:
         if self._oldest is None:
             return False
-        return self._buffered() >= self._max_rows or time.monotonic() - self._oldest >= self._max_age
+        now = time.monotonic()
+        age, quiet = now - self._oldest, now - self._newest >= _QUIET
+        return self._buffered() >= self._max_rows or age >= (self._max_age / 3 if quiet else self._max_age)
 
     def _settle(self) -> None:
         """For partitions just assigned, learn where the group is and which batch was under way."""
