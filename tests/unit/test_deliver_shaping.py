@@ -9,7 +9,7 @@ import pytest
 from tests.support.deliver import Worker, rules_with
 
 from sluice.deliver.growth import SETTLE_S
-from sluice.domain.lanes import FOREVER
+from sluice.domain.lanes import FOREVER, LaneState
 from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
 from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
@@ -48,6 +48,19 @@ async def test_a_site_that_asks_for_less_gets_less_and_the_next_owner_knows() ->
     assert rate is not None
     assert rate.count == pytest.approx(50.0)
     await successor.close()
+
+
+async def test_what_was_learnt_of_a_lane_is_passed_on_though_no_mail_came_for_it() -> None:
+    """The owner in between had nothing to send there."""
+    worker = Worker()
+    home = lane_partition("site.example#0", worker.partitions)
+    learnt = LaneState(paused_until=worker.clock.now() + 60.0, paused_why="rule x", failed_connects=3)
+    headers = [("ce_type", CHECKPOINT_TYPE.encode())]
+    value = encode_checkpoint(Checkpoint({}, [], {"site.example#0": learnt}))
+    await worker.bus.publish(Record(OUTCOME, value, None, headers, home))
+    await worker.handler.assigned(home)
+    assert worker.handler.lane_states(home) == {"site.example#0": learnt}
+    assert worker.handler.lane_states((home + 1) % worker.partitions) == {}
 
 
 async def test_connections_are_closed_before_a_lane_goes_to_another_worker() -> None:
