@@ -1,6 +1,7 @@
 # One image for every service: `docker run IMAGE run deliver`, `docker run IMAGE topics apply`.
 #
-# Images are named by version. Pinning them by digest, and signing what is built, is left to the release.
+# Images are named by version. A release pins the base by digest (--build-arg PYTHON_IMAGE=python:...@sha256:...), and adds a
+# bill of materials and a signature: docs/kubernetes.md says how.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -19,15 +20,22 @@ COPY examples examples
 RUN uv sync --frozen --no-dev --extra worker
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --uid 10001 --create-home --home-dir /home/sluice sluice \
- && install --directory --owner=sluice --mode=0700 /keys
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="Sluice" \
+      org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Numbers, because Kubernetes has to see that the user is not root; the chart names the same ones.
+RUN groupadd --system --gid 10001 sluice \
+ && useradd --system --uid 10001 --gid 10001 --create-home --home-dir /home/sluice sluice \
+ && install --directory --owner=sluice --group=sluice --mode=0700 /keys
 COPY --from=build /app /app
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     SLUICE_HEALTH_HOST=0.0.0.0
-# Faust makes a folder in the working directory, so it has to be one that the user may write.
+# Nothing is written but to /tmp: the root may be read-only.
 WORKDIR /home/sluice
-USER 10001
+USER 10001:10001
 ENTRYPOINT ["sluice"]
 CMD ["--help"]
 # No HEALTHCHECK here: one-shot commands have none, and for services it depends on SLUICE_HEALTH_PORT. Ask /healthz

@@ -70,6 +70,7 @@ SCHEMA: dict[str, tuple[dict[str, Any], str]] = {
     "a drain longer than Sluice takes": ({"drainSeconds": 56}, "drainSeconds"),
     "a protocol that there is not": ({"kafka__securityProtocol": "TLS"}, "securityProtocol"),
     "a rule file that is not read": ({"rules": {"site.toml": "x"}}, "site.toml"),
+    "memory that is no quantity": ({"services__deliver__resources": {"limits": {"memory": "lots"}}}, "memory"),
     "a setting out of bounds": ({"settings": {"patience_s": 61}}, "patience_s"),
     "a stabilisation that Kubernetes does not take": (
         {"services__compose__autoscaling": {"scaleDownSeconds": 3601}},

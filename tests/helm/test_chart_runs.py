@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from tests.helm.chart import SERVICES, SMALL, Manifest, one, run, workload
-from tests.helm.kubelet import Kubelet
-from tests.support.stack import Stack, open_stack
+from tests.helm.kubelet import Kubelet, Pod
+from tests.support.stack import Stack, open_stack, wait_for
 
 from sluice.domain.topics import OUTCOME
 
@@ -111,3 +111,36 @@ def test_a_wrong_setting_stops_an_upgrade_at_its_hook(parts: Stack, kubelet: Kub
     found = kubelet.run("topics", job)
     assert found.result() == 2
     assert "SLUICE_LOG_LEVEL" in found.log
+
+
+def test_an_update_of_deliver_moves_no_partitions(parts: Stack, kubelet: Kubelet) -> None:
+    """A static member that comes back under its pod's name has its partitions again, and the others notice nothing."""
+    made = manifests(parts)
+    job = kubelet.run("topics", one(made, "Job", "sluice-topics")["spec"]["template"])
+    assert job.result() == 0, job.log
+    template = workload(made, "deliver")["spec"]["template"]
+
+    def owned(pod: Pod) -> list[list[int]]:
+        """What it was given, each time."""
+        lines = [line for line in pod.log.splitlines() if "partitions.assigned" in line]
+        return [json.loads(line)["partitions"] for line in lines]
+
+    pods = {name: kubelet.run(name, template) for name in ("sluice-deliver-0", "sluice-deliver-1")}
+    for pod in pods.values():
+        pod.until_ready()
+    wait_for(
+        lambda: [owned(pod)[-1:] for pod in pods.values()],
+        lambda found: sorted(n for last in found for given in last for n in given) == list(range(6)),
+        120,
+        "all six partitions to be shared out",
+    )
+    stays, goes = pods.values()
+    before = owned(stays)
+    had = owned(goes)[-1]
+    assert goes.delete() == 0
+    again = kubelet.run("sluice-deliver-1", template)
+    again.until_ready()
+    assert owned(again)[-1] == had
+    assert owned(stays) == before
+    for pod in (stays, again):
+        assert pod.delete() == 0

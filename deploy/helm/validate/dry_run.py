@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 CHART = HERE.parent / "sluice"
 TOOLS = HERE.parents[2] / ".tools/bin"
 NAMESPACE = "mail"
+MEMORY = 'services.deliver.resources={"requests":{"memory":"2Gi"},"limits":{"memory":"1Gi"}}'
 CUSTOM = {
     "ScaledObject": ("keda.sh", "v1alpha1", "scaledobjects"),
     "TriggerAuthentication": ("keda.sh", "v1alpha1", "triggerauthentications"),
@@ -120,7 +121,7 @@ class Run:
                 'services.deliver.tolerations=[{"effekt":"NoSchedule"}]',
                 "not declared in schema",
             ),
-            "memory that is no quantity": ('services.deliver.resources={"limits":{"memory":"lots"}}', "quantities"),
+            "less memory than is asked for": (MEMORY, "must be less than or equal to memory limit"),
             "an effect that there is not": ('services.deliver.tolerations=[{"effect":"Never"}]', "Unsupported value"),
             "a label that is none": ('services.deliver.podLabels={"a":"b c"}', "label"),
         }
@@ -128,11 +129,15 @@ class Run:
             manifests = self.manifests(helm, values, "--set-json", setting)
             why = " ".join(self.applied(m) for m in manifests if m["kind"] == "StatefulSet")
             self.tell(expected in why, f"refused: {what}", f"the server says: {why or 'nothing'}")
-        done = self.helm(
-            helm, "install", "sluice", CHART, "--values", values, "--no-hooks",
-            "--set-json", 'services.deliver.resources={"limits":{"memory":"lots"}}',
-        )  # fmt: skip
-        self.tell("quantities" in done.stderr, "refused: helm install, memory that is no quantity", done.stderr[:500])
+        install = ("install", "sluice", CHART, "--values", values, "--set-json", MEMORY)
+        done = self.helm(helm, *install, "--dry-run=server")
+        # It looks things up at the server, and has nothing checked there.
+        sys.stdout.write(
+            f"      the same by {helm.name} install --dry-run=server: {done.stderr.strip() or 'accepted'}\n"
+        )
+        done = self.helm(helm, *install, "--no-hooks")
+        refused = "must be less than or equal to memory limit" in done.stderr
+        self.tell(refused, f"refused: the same by {helm.name} install", done.stderr[:500])
         self.helm(helm, "uninstall", "sluice", "--no-hooks")
         cases = {
             "root": "podSecurityContext.runAsNonRoot=false",
@@ -190,7 +195,8 @@ def main() -> int:
         for helm in helms:
             for values in files.values():
                 run.check(helm, values)
-        run.refuses(helms[0], files["small-values.yaml"])
+        for helm in helms:
+            run.refuses(helm, files["small-values.yaml"])
         for helm in helms:
             run.lives(helm, files["small-values.yaml"], files["large-values.yaml"])
     sys.stdout.write("all as it should be\n" if not run.wrong else f"{run.wrong} wrong\n")

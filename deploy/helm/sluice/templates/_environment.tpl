@@ -4,8 +4,8 @@
 {{- end -}}
 
 {{/*
-Variables of a container, as a list. Takes root, needs, settings (of the service alone), instance (whether it is a
-static member) and extra (a list of variables). Collected by name, so that none can come twice: with server-side apply
+Variables of a container, as a list. Takes root, needs, settings (of the service alone), session (seconds), instance (whether it is
+a static member) and extra (a list of variables). Collected by name, so that none can come twice: with server-side apply
 a name that comes twice is an error.
 */}}
 {{- define "sluice.environment" -}}
@@ -35,7 +35,9 @@ a name that comes twice is an error.
 {{- $_ := set $env "SLUICE_KAFKA_SEND_PARTITIONS" (include "sluice.text" .sendPartitions) -}}
 {{- $_ := set $env "SLUICE_KAFKA_LANE_PARTITIONS" (include "sluice.text" .lanePartitions) -}}
 {{- $_ := set $env "SLUICE_KAFKA_WHEEL_PARTITIONS" (include "sluice.text" .wheelPartitions) -}}
-{{- $_ := set $env "SLUICE_KAFKA_SESSION_TIMEOUT_S" (include "sluice.text" .sessionTimeoutSeconds) -}}
+{{- end -}}
+{{- with .session -}}
+{{- $_ := set $env "SLUICE_KAFKA_SESSION_TIMEOUT_S" (include "sluice.text" .) -}}
 {{- end -}}
 {{- if .instance -}}
 {{/* The namespace too: members of one group are told apart by nothing else, and two releases may share a Kafka. */}}
