@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+import pytest
 from tests.support.deliver import Worker, rules_with
 from tests.support.scripted_smtp import Peer, ScriptedServer, polite
 
+from sluice.adapters.rules import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
-from sluice.domain.egress import Egresses
+from sluice.domain.egress import Egress, Egresses
+from sluice.domain.errors import RuleError
+from sluice.domain.shaping import Rate
 from sluice.domain.triggers import Trigger, Triggers
 from sluice.ports.mailer import Timeouts
+from sluice.runtime import wiring
+from sluice.runtime.config import Settings
 
 QUICK = Timeouts(connect=10, command=10, data=10, dot=10, quit=1)
 WITHIN_S = 60.0
@@ -123,3 +130,31 @@ async def test_a_server_never_sees_more_connections_from_an_egress_than_it_may_h
         assert all(0 < most[source] <= 3 for source in ("127.0.0.1", "127.0.0.2"))
         assert seen.mails("127.0.0.1") + seen.mails("127.0.0.2") == 60
         await worker.close()
+
+
+def test_addresses_that_this_machine_does_not_have_are_refused_at_the_start() -> None:
+    """192.0.2.0/24 is for documentation: nobody has it."""
+    rules = rules_with()
+    kept = wiring.egresses(Settings(egresses="a=127.0.0.1 b=127.0.0.2?pool=b"), rules)
+    assert [egress.name for egress in kept.all] == ["a", "b"]
+    with pytest.raises(RuleError, match=r"SLUICE_EGRESSES: .* of b: 192\.0\.2\.77"):
+        wiring.egresses(Settings(egresses="a=127.0.0.1 b=192.0.2.77"), rules)
+    with pytest.raises(RuleError, match=r"SLUICE_SOURCE_ADDRESS: .*192\.0\.2\.77"):
+        wiring.egresses(Settings(source_address="192.0.2.77"), rules)
+
+
+def test_egresses_that_rules_name_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "sites.toml").write_text('[[site]]\nname = "x"\negress = "warm"\n')
+    rules = load_rules(tmp_path)
+    with pytest.raises(RuleError, match=r"sites\.toml: egress: there is no egress and no pool named warm"):
+        wiring.egresses(Settings(), rules)
+    assert wiring.egresses(Settings(egresses="a=127.0.0.1?pool=warm"), rules).knows("warm")
+
+
+def test_the_old_settings_and_the_new_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="takes the place of source_address"):
+        Settings(egresses="a=127.0.0.1", source_address="127.0.0.1")
+    one = wiring.egresses(
+        Settings(source_address="127.0.0.1", egress_rate="5/s", ehlo_name="out.example"), rules_with()
+    )
+    assert one.all == (Egress("127.0.0.1", "out.example", ("127.0.0.1",), rate=Rate.parse("5/s")),)

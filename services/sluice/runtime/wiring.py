@@ -29,6 +29,7 @@ from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
 from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
 from sluice.adapters.system.clock import SystemClock
+from sluice.adapters.smtp.sources import not_ours
 from sluice.adapters.telemetry.store import TimedStore
 from sluice.adapters.telemetry.tally import CountingRecorder, OutcomeTally
 from sluice.domain.admission import DAY, Limits
@@ -169,7 +170,11 @@ def egress_secrets(settings: Settings) -> Mapping[str, str]:
 
 
 def egresses(settings: Settings, rules: Rules) -> Egresses:
-    """Where mail may leave from; raises :class:`RuleError`, also for one that the rules name and that is not there."""
+    """Where mail may leave from.
+
+    Raises :class:`RuleError`, also for one that the rules name and that is not there, and for addresses that this
+    machine does not have: mail for them would wait until it expires.
+    """
     found = console_rules.egresses(settings)
     found.check({site.egress for site in rules.sites.all if site.egress}, "sites.toml: egress")
     named = {trigger.egress for trigger in rules.triggers.triggers if trigger.egress}
@@ -177,6 +182,11 @@ def egresses(settings: Settings, rules: Rules) -> Egresses:
     return found
 
 
+    wrong = {egress.name: missing for egress in found.all if (missing := not_ours(egress.addresses))}
+    if wrong:
+        told = "; ".join(f"{name}: {', '.join(missing)}" for name, missing in wrong.items())
+        setting = "SLUICE_EGRESSES" if settings.egresses else "SLUICE_SOURCE_ADDRESS"
+        raise RuleError(f"{setting}: this machine does not have the address of {told}")
 def own_names(settings: Settings) -> frozenset[str]:
     """Names under which this machine may appear in MX records."""
     said = {egress.ehlo.lower() for egress in console_rules.egresses(settings).all}
