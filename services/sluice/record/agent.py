@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Iterator
 
+from sluice.domain.conclusion import Recorder as Telling
 from sluice.domain.topics import OUTCOME
 from sluice.ports.health import Health
 from sluice.ports.metrics import COMMIT_AGE, LAG, Figure
+from sluice.record.mirror import MIRRORED, Mirror
 from sluice.record.service import Recorder
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.tasks import Tasks
 
 GROUP = "sluice-record"
+MIRROR_GROUP = "sluice-mirror"
 
 
 class RecordService:
@@ -28,7 +31,14 @@ class RecordService:
         self._source = wiring.outcome_batches(settings, GROUP)
         self._store = wiring.outcome_store(settings)
         self._recorder = Recorder(source=self._source, store=self._store, bus=self._bus, clock=wiring.SystemClock())
-        self._running: asyncio.Task[None] | None = None
+        self._follower = wiring.follower(settings, MIRROR_GROUP, MIRRORED)
+        self._mirror = Mirror(
+            follower=self._follower,
+            mirror=wiring.reference_mirror(settings),
+            clock=wiring.SystemClock(),
+            hashed=Telling(settings.node, settings.hash_key.get_secret_value().encode()).hashed,
+        )
+        self._running: list[asyncio.Task[None]] = []
 
     @property
     def health(self) -> Health:
@@ -53,7 +63,10 @@ class RecordService:
     async def start(self) -> None:
         """Join; raises :class:`sluice.ports.bus.NotStored` when the topic is missing."""
         self._bus.partitions(OUTCOME)
-        self._running = self._tasks.run(self._recorder.run(self._stopping), "record")
+        self._running = [
+            self._tasks.run(self._recorder.run(self._stopping), "record"),
+            self._tasks.run(self._mirror.run(self._stopping), "mirror"),
+        ]
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""
@@ -62,8 +75,8 @@ class RecordService:
     async def stop(self) -> None:
         """See :class:`sluice.runtime.lifecycle.Service`."""
         self._stopping.set()
-        if self._running is not None:
-            await asyncio.gather(self._running, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._follower.close()
         await self._source.close()
         await self._bus.close()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
+from sluice.adapters.clickhouse.mirror import ClickHouseReference
 from sluice.adapters.dkim.signer import DkimSigner
 from sluice.adapters.dns.resolver import DnsResolver
 from sluice.adapters.dns.tlsa import DaneResolver
@@ -28,8 +29,8 @@ from sluice.adapters.kafka.topics import TopicAdmin
 from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
 from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
-from sluice.adapters.system.clock import SystemClock
 from sluice.adapters.smtp.sources import not_ours
+from sluice.adapters.system.clock import SystemClock
 from sluice.adapters.telemetry.store import TimedStore
 from sluice.adapters.telemetry.tally import CountingRecorder, OutcomeTally
 from sluice.domain.admission import DAY, Limits
@@ -106,6 +107,11 @@ def outcome_store(settings: Settings) -> TimedStore:
     return TimedStore(ClickHouseOutcomes(clickhouse(settings)))
 
 
+def reference_mirror(settings: Settings) -> ClickHouseReference:
+    """Where reference data is mirrored for reading."""
+    return ClickHouseReference(clickhouse(settings))
+
+
 def reading_watch(settings: Settings, group: str, reading: Callable[[], Mapping[Place, int]]) -> ReadingWatch:
     """Notices that a service of ``group`` leaves records unread."""
     backlog = KafkaBacklog(kafka_options(settings), group)
@@ -176,17 +182,17 @@ def egresses(settings: Settings, rules: Rules) -> Egresses:
     machine does not have: mail for them would wait until it expires.
     """
     found = console_rules.egresses(settings)
+    wrong = {egress.name: missing for egress in found.all if (missing := not_ours(egress.addresses))}
+    if wrong:
+        told = "; ".join(f"{name}: {', '.join(missing)}" for name, missing in wrong.items())
+        setting = "SLUICE_EGRESSES" if settings.egresses else "SLUICE_SOURCE_ADDRESS"
+        raise RuleError(f"{setting}: this machine does not have the address of {told}")
     found.check({site.egress for site in rules.sites.all if site.egress}, "sites.toml: egress")
     named = {trigger.egress for trigger in rules.triggers.triggers if trigger.egress}
     found.check(named, "triggers.toml: egress")
     return found
 
 
-    wrong = {egress.name: missing for egress in found.all if (missing := not_ours(egress.addresses))}
-    if wrong:
-        told = "; ".join(f"{name}: {', '.join(missing)}" for name, missing in wrong.items())
-        setting = "SLUICE_EGRESSES" if settings.egresses else "SLUICE_SOURCE_ADDRESS"
-        raise RuleError(f"{setting}: this machine does not have the address of {told}")
 def own_names(settings: Settings) -> frozenset[str]:
     """Names under which this machine may appear in MX records."""
     said = {egress.ehlo.lower() for egress in console_rules.egresses(settings).all}
