@@ -2,7 +2,8 @@
 
 - ``sluice/README.md``: the table of values;
 - ``sluice/values.schema.json``: its descriptions, and the settings that ``settings`` may hold, with their bounds;
-- ``sluice/files/topics.json``: every topic, for Strimzi.
+- ``sluice/files/topics.json``: every topic, for Strimzi;
+- ``sluice/files/dashboard.json``: the dashboard of ``deploy/monitoring``: a chart reads nothing outside its folder.
 
 With ``--check`` nothing is written, and the exit code is 1 when something would be.
 """
@@ -27,6 +28,8 @@ VALUES = CHART / "values.yaml"
 SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"
 TOPICS = CHART / "files/topics.json"
+DASHBOARD = CHART / "files/dashboard.json"
+DASHBOARD_SOURCE = CHART.parents[1] / "monitoring/grafana/sluice.json"
 
 MANAGED = frozenset(
     {
@@ -153,6 +156,7 @@ def made() -> dict[Path, str]:
         README: f"{before}{_BEGIN}\n\n{table(text)}\n\n{_END}{after}",
         SCHEMA: schema(SCHEMA.read_text(encoding="utf-8"), text),
         TOPICS: topic_list(),
+        DASHBOARD: DASHBOARD_SOURCE.read_text(encoding="utf-8"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -84,3 +85,9 @@ def test_labels_by_which_a_prometheus_finds_them_are_on_both() -> None:
     )
     for kind in ("PodMonitor", "PrometheusRule"):
         assert one(manifests, kind, "sluice")["metadata"]["labels"]["team"] == "mail"
+
+
+def test_the_dashboard_is_one_and_carries_the_label_that_grafana_looks_for() -> None:
+    made = one(rendered(LARGE), "ConfigMap", "sluice-dashboard")
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(made["data"]["sluice.json"])["panels"]

@@ -147,6 +147,27 @@ def test_groups_and_topics_are_those_that_the_services_use() -> None:
     assert {name: services[name]["group"] for name in services} == {name: group_name(name) for name in GROUPS}
 
 
+BUILDS = {
+    "hashKey": r"hash_key|wiring\.recorder",
+    "dkim": r"wiring\.signer",
+    "rules": r"wiring\.rules",
+    "relay": r"wiring\.routes",
+    "smtp": r"wiring\.mailer",
+    "clickhouse": r"wiring\.(clickhouse|outcome_store)",
+}
+"""What in a service's code tells that it has a need."""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_services_are_given_what_they_build_upon(service: str) -> None:
+    """A key of the hash that is missing would fall back to the default, and no address would be found again."""
+    import yaml
+
+    code = "".join(path.read_text() for path in (ROOT / "services/sluice" / service).glob("*.py"))
+    needs = yaml.safe_load((CHART / "values.yaml").read_text())["services"][service]["needs"]
+    assert set(needs) == {need for need, trace in BUILDS.items() if re.search(trace, code)}
+
+
 def test_services_run_what_there_is_to_run() -> None:
     manifests = rendered(SMALL)
     runs = {s: workload(manifests, s)["spec"]["template"]["spec"]["containers"][0]["args"] for s in SERVICES}
