@@ -171,8 +171,15 @@ def test_in_flight_is_what_the_worker_had_begun_and_not_concluded() -> None:
         row("m3", "attempted", 1.7),
         row("m4", "attempted", 9.0),
     ]
-    assert in_flight(rows, "deliver-1", 3.0) == {"m1", "m3"}
-    assert in_flight(rows, "deliver-1", 1.2) == {"m0"}
+    assert in_flight(rows, "deliver-1", 0.0, 3.0) == {"m1", "m3"}
+    assert in_flight(rows, "deliver-1", 0.0, 1.2) == {"m0"}
+    assert in_flight(rows, "deliver-1", 1.6, 3.0) == {"m3"}
+
+
+def test_what_was_in_flight_at_one_death_is_not_at_the_next() -> None:
+    rows, copies = sound()
+    kills = [Injected(Fault(1.0, "kill", "deliver-1"), at, at) for at in (103.0, 105.5)]
+    assert [each.in_flight for each in reconcile(evidence(rows, copies, injected=tuple(kills))).recoveries] == [1, 0]
 
 
 def test_recovery_is_measured_by_what_arrived() -> None:

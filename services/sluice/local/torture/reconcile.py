@@ -14,6 +14,8 @@ ENDINGS = frozenset(("delivered", "bounced", "expired", "suppressed", "rejected"
 """Outcomes after which nothing more happens to a mail by itself."""
 CUTS_OFF = ("kill", "stop", "term", "leave", "join")
 """Faults after which a worker's attempts may be without an outcome."""
+ENDS = ("kill", "term", "leave", "join")
+"""Faults after which a worker begins anew, or is gone."""
 EXAMPLES = 20
 
 
@@ -134,18 +136,23 @@ def _breach(name: str, meaning: str, found: Iterable[str]) -> Iterable[Breach]:
 
 def _recovery(injected: Injected, evidence: Evidence, kept: list[Copy]) -> Recovery:
     worker = injected.fault.kind in CUTS_OFF
+    before = (each for each in evidence.injected if each.fault.target == injected.fault.target)
+    begun = max((each.at for each in before if each.fault.kind in ENDS and each.at < injected.at), default=0.0)
     return Recovery(
         injected,
-        in_flight=len(in_flight(evidence.rows, injected.fault.target, injected.at)) if worker else 0,
+        in_flight=len(in_flight(evidence.rows, injected.fault.target, begun, injected.at)) if worker else 0,
         silent=_silence(sorted(copy.at for copy in kept), injected.at, injected.until),
         caught_up=_caught_up(evidence.accepted, kept, injected.at),
     )
 
 
-def in_flight(rows: Iterable[Row], node: str, moment: float) -> set[str]:
-    """Ids that ``node`` had begun to send at ``moment``, and of which it had recorded nothing more."""
+def in_flight(rows: Iterable[Row], node: str, begun: float, moment: float) -> set[str]:
+    """Ids that ``node`` had begun to send at ``moment``, and of which it had recorded nothing more.
+
+    What it had begun before ``begun``, when it ended the last time, counts no more.
+    """
     under_way: set[str] = set()
-    of_node = [row for row in rows if row.node == node and row.at <= moment]
+    of_node = [row for row in rows if row.node == node and begun < row.at <= moment]
     for row in sorted(of_node, key=lambda row: (row.at, row.event_type != "attempted")):
         if row.event_type == "attempted":
             under_way.add(row.message_id)
