@@ -58,7 +58,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     unheard: int
     """Copies that the server took without telling the sender."""
     in_flight: int
-    """Attempts under way at each death or suspension, summed up: the bound of ``abandoned``."""
+    """Attempts under way at each death or suspension, summed up: the bound of the copies that those can cause."""
     endings: dict[str, int]
     outcomes: int
     """Rows in ClickHouse."""
