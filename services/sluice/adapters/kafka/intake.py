@@ -92,9 +92,9 @@ class FaustIntake:
         async def feed(stream: Any) -> None:
             records, waiting = stream.noack(), stream.channel.queue
             async for _ in records:
-                self._take_together(records.current_event.message)
                 # Faust gives a stream one message per turn of the loop, and a busy loop has few turns.
                 until = time.monotonic() + TURN_S
+                self._take_together(records.current_event.message)
                 while not waiting.empty() and self._app.flow_control.is_active() and time.monotonic() < until:
                     self._take_together(waiting.get_nowait().message)
                 if self._failed is not None:
