@@ -57,9 +57,9 @@ class Partition:
 
 async def test_records_that_nobody_takes_are_told_within_the_limit() -> None:
     partition = Partition()
-    await partition.pass_time(LIMIT * 0.7)
+    await partition.pass_time(LIMIT * 0.5)
     assert partition.watch.reason == ""
-    await partition.pass_time(LIMIT * 0.3)
+    await partition.pass_time(LIMIT * 0.5)
     assert "mail.ready.normal:3" in partition.watch.reason
 
 
@@ -71,6 +71,21 @@ async def test_reading_that_moves_is_not_stalled_however_far_behind() -> None:
 
     await partition.pass_time(5 * LIMIT, read_on)
     assert partition.watch.reason == ""
+
+
+async def test_the_log_is_asked_of_partitions_that_stand_and_of_no_others() -> None:
+    """Asking is a fetch: where much is read, it would be one more reader."""
+    partition = Partition()
+    asked: list[Mapping[Place, int]] = []
+    partition.watch._waiting = lambda places: asked.append(dict(places)) or set()  # type: ignore[func-returns-value]
+    other = ("mail.ready.bulk", 1)
+
+    def read_on() -> None:
+        partition.reading[other] = partition.reading.get(other, 0) + 1
+
+    await partition.pass_time(LIMIT, read_on)
+    assert asked
+    assert all(set(places) == {HERE} for places in asked)
 
 
 async def test_a_partition_without_records_or_held_back_is_not_stalled() -> None:

@@ -66,10 +66,11 @@ class ReadingWatch:
     ) -> None:
         self._reading = reading
         self._waiting = waiting
-        # Looks are an eighth apart, so that a stall is told within the limit.
-        self._limit = limit * 0.75
+        # Looks are an eighth apart, and the second that finds the same offset asks: told within the limit all the same.
+        self._limit = limit * 0.6
         self._every = limit / 8
         self._now = now
+        self._seen: dict[Place, int] = {}
         self._behind: dict[tuple[Place, int], float] = {}
         self.reason = ""
         """Why reading is taken for stalled, or empty."""
@@ -81,8 +82,9 @@ class ReadingWatch:
             await self.look()
 
     async def look(self) -> None:
-        """Look once."""
-        asked = dict(self._reading())
+        """Look once. Only of partitions that have not moved since the last look is the log asked."""
+        seen, self._seen = self._seen, dict(self._reading())
+        asked = {place: following for place, following in self._seen.items() if seen.get(place) == following}
         try:
             waiting = await asyncio.to_thread(self._waiting, asked) if asked else set()
         except SluiceError as error:

@@ -7,15 +7,21 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from sluice.adapters.kafka.reading import ends, read_range, reader
+from sluice.adapters.kafka.reading import ends, reader
 from sluice.adapters.kafka.survey import KafkaAway
+
+
+ASKED = 40
+"""Times that a record is waited for, half a second each."""
 
 
 class KafkaBacklog:
     """Asks for a consumer group, without joining it."""
 
     def __init__(self, options: Mapping[str, Any], group: str) -> None:
-        self._options = {**options, "group.id": group}
+        # One record is wanted, of partitions that may hold gigabytes.
+        small = {"fetch.message.max.bytes": 64 * 1024, "queued.max.messages.kbytes": 1024}
+        self._options = {**options, **small, "group.id": group}
 
     def waiting(self, places: Mapping[tuple[str, int], int]) -> set[tuple[str, int]]:
         """Of partitions, by the offset to read next, those with a record there or later.
@@ -38,4 +44,14 @@ class KafkaBacklog:
         if following < 0:
             following = consumer.committed([TopicPartition(*place)], timeout=20)[0].offset
         first = max(low, following)
-        return next(iter(read_range(consumer, *place, first, high)), None) is not None
+        if first >= high:
+            return False
+        consumer.assign([TopicPartition(*place, first)])
+        for _ in range(ASKED):
+            for message in consumer.consume(1, timeout=0.5):
+                if (error := message.error()) is not None:
+                    raise KafkaException(error)
+                return True
+            if consumer.position([TopicPartition(*place)])[0].offset >= high:
+                return False
+        raise KafkaAway("Kafka does not give the records that it says it has")
