@@ -10,7 +10,6 @@ from confluent_kafka import KafkaException, TopicPartition
 from sluice.adapters.kafka.reading import ends, reader
 from sluice.adapters.kafka.survey import KafkaAway
 
-
 ASKED = 40
 """Times that a record is waited for, half a second each."""
 
