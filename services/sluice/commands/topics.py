@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from sluice.commands.failures import WrongUsage
 from sluice.commands.output import AsJson, console, print_json, say, table, warn
 from sluice.domain.errors import SluiceError
 from sluice.domain.topics import TopicSpec, topics
@@ -23,18 +25,40 @@ app = typer.Typer(
     help="Plan and apply Kafka topics. Partition counts come from SLUICE_KAFKA_*_PARTITIONS. Kafka can add partitions "
     "to a topic and never takes any away: a smaller number is refused.",
 )
+_size = partial(typer.Option, rich_help_panel="How large")
 _MADE = ("create", "grow", "configure")
 _SETTLE_S = 15.0
 _COLUMNS = ("topic", "action", "detail")
 
 
 @app.command()
-def plan(as_json: AsJson = False) -> None:
-    """Compare the cluster with what Sluice needs, and change nothing.
+def plan(
+    rate: Annotated[float | None, _size("--rate", help="Mails per second, on average over a week.")] = None,
+    peak: Annotated[float | None, _size("--peak", help="At the busiest; default: four times the rate.")] = None,
+    heavy_site: Annotated[
+        list[str] | None,
+        _size("--heavy-site", metavar="NAME=PERCENT", help="Its part of all mail: google=40%. Repeat."),
+    ] = None,
+    mail_bytes: Annotated[int, _size("--mail-bytes", help="Of a mail, on average.")] = 30_000,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the cluster with what Sluice needs, and change nothing. With --rate: how much that load needs.
 
     Example: [cyan]SLUICE_KAFKA_LANE_PARTITIONS=12 sluice topics plan[/]
+
+    Example: [cyan]sluice topics plan --rate 200 --peak 2000 --heavy-site google=40%[/]
     """
-    _run(apply_it=False, as_json=as_json)
+    if rate is None:
+        if peak is not None or heavy_site:
+            raise WrongUsage("--peak and --heavy-site go with --rate")
+        return _run(apply_it=False, as_json=as_json)
+    from sluice.commands.topics_sizing import heavy_sites, print_size
+    from sluice.domain.sizing import Load
+
+    heavy = heavy_sites(heavy_site or [])
+    replication = max(3, load_settings().kafka_replication)
+    load = Load(rate=rate, peak=peak or 4 * rate, mail_bytes=mail_bytes, heavy=heavy, replication=replication)
+    return print_size(load, as_json=as_json)
 
 
 @app.command()
