@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from sluice.adapters.embedded.kafka import EmbeddedKafka
 from sluice.adapters.kafka.app import FaustOptions, faust_app
+from sluice.adapters.kafka.fetching import FETCH_BYTES
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
 from sluice.domain.window import Range
 from sluice.ports.intake import Done, Taken
@@ -285,3 +286,20 @@ async def test_urgent_records_pass_a_backlog_of_bulk(group: Group) -> None:
     taken = {record.value: place for place, (record, _) in enumerate(busy.taken) if record.topic == high}
     passed = sorted(taken[name] - stored[name] for name in stored)
     assert passed[len(passed) * 9 // 10] < 500, passed
+
+
+async def test_records_larger_than_a_fetch_arrive_beside_small_ones(group: Group) -> None:
+    """A fetch is bounded for all partitions together: what does not fit comes with another, and is not skipped."""
+    (topic,) = make_topics(group.bootstrap, partitions=4)
+    producer = Producer({"bootstrap.servers": group.bootstrap, "message.max.bytes": 8_000_000})
+    for number in range(24):
+        size = FETCH_BYTES * 3 // 2 if number % 3 else 1_000
+        producer.produce(topic, b"x" * size, partition=number % 4)
+        assert producer.flush(20) == 0
+    notes = Notes()
+    await group.join((topic,), notes)
+    await until(lambda: len(notes.taken) == 24)
+    assert sum(len(record.value or b"") > FETCH_BYTES for record, _ in notes.taken) == 16
+    assert sorted((record.partition, record.offset) for record, _ in notes.taken) == [
+        (partition, offset) for partition in range(4) for offset in range(6)
+    ]

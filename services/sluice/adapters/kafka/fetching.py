@@ -22,7 +22,7 @@ SHORT_WAIT_MS = 20
 """The same of a fetch of the most urgent that leaves partitions out, since they were still being read: they must be
 asked for soon. Each rank below waits four times as long."""
 FETCH_BYTES = 1024 * 1024
-"""What one fetch brings at most, but for a single record that is larger."""
+"""What one fetch brings at most. Brokers send a larger batch alone, and nothing of one that does not fit (KIP-74)."""
 
 Route = tuple[int, int]
 """Node and rank of urgency: what one fetch at a time goes to."""
