@@ -190,7 +190,7 @@ def alerts_table() -> str:
     lines = ["| alert | severity | when | what to do |", "|---|---|---|---|"]
     for group in yaml.safe_load(rules())["groups"]:
         for rule in group["rules"]:
-            when = " ".join(rule["expr"].split()).replace("|", "\\|")
+            when = " ".join(rule["expr"].split()).replace("[.]", ".").replace("|", "\\|")
             lasting = f" for {rule['for']}" if "for" in rule else ""
             advice = re.sub(r"\{\{.*?\}\}", "…", rule["annotations"]["description"]).replace("|", "\\|")
             lines.append(f"| {rule['alert']} | {rule['labels']['severity']} | `{when}`{lasting} | {advice} |")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.support.compose import Worker as ComposeWorker
 from tests.support.deliver import Worker
 
-from sluice.adapters.telemetry.tracing import FailuresAndAShare, OtelSpans
+from sluice.adapters.telemetry.tracing import FailuresAndAShare, OtelSpans, _context
 from sluice.domain.errors import RuleError
 from sluice.domain.smtp import Broken, Replied
 from sluice.domain.topics import READY
@@ -134,6 +135,20 @@ async def test_a_trace_that_nobody_hears_goes_on_as_it_came(tmp_path: Path) -> N
     assert heard.all() == ()
     (ready,) = worker.bus.all(READY["normal"])
     assert dict(ready.headers)["traceparent"].decode() == UNWANTED
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_what_is_left_out_at_a_glance_is_what_the_sampler_drops(share: float) -> None:
+    """And whatever cannot be told at a glance is left to the sampler."""
+    sampler, random = FailuresAndAShare(share), Random(7)
+    for flags in ("00", "01", "03"):
+        for _ in range(200):
+            trace = f"{random.getrandbits(128) | 1:032x}"
+            traceparent = f"00-{trace}-00f067aa0ba902b7-{flags}"
+            decided = sampler.should_sample(_context(traceparent), int(trace, 16), "x")
+            assert sampler.leaves(traceparent) == (not decided.decision.is_sampled())
+    for odd in ("", "00", "x" * 55, "00-" + "z" * 52):
+        assert not sampler.leaves(odd)
 
 
 def test_nothing_is_exported_unless_an_endpoint_is_set() -> None:

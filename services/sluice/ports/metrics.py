@@ -222,7 +222,7 @@ WHEEL_DUE = Metric(
     answers="How much comes back, and when?",
 )  # fmt: skip
 WHEEL_LATENESS = Metric(
-    name="sluice.wheel.lateness", kind="histogram", unit="s", services=("wheel",), bounds=_SHORT,
+    name="sluice.wheel.lateness", kind="histogram", unit="s", services=("wheel",), bounds=_LATENCY,
     meaning="How late records leave their tier: the latest of each turn that let some go",
     answers="Does the wheel keep up?",
 )  # fmt: skip
