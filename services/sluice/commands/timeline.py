@@ -20,21 +20,26 @@ _WAITS = ("queue", "schedule", "rate", "connection", "retry")
 
 
 def timeline_table(entries: Sequence[Entry]) -> Table:
-    """One row for each outcome."""
-    columns = ("time (UTC)", "after>", "what", "attempt>", "where", "reply or reason", "decided by", "waited for")
-    rows = []
-    before: datetime | None = None
+    """One row for each outcome, below that of the publication. ``took`` is the attempt itself."""
+    columns = (
+        "time (UTC)", "after>", "what", "attempt>", "where", "took>", "reply or reason", "decided by", "waited for",
+    )  # fmt: skip
+    rows: list[Sequence[object]] = []
+    before = published_at(entries)
+    if before is not None:
+        rows.append((_clock(before), "", "published", None, "", "", "", "", ""))
     for entry in entries:
         since = f"+{duration((entry.event_time - before).total_seconds() * 1000)}" if before else ""
         before = entry.event_time
         failed = "red" if entry.event_type in FINAL else ""
         rows.append(
             (
-                entry.event_time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
+                _clock(entry.event_time),
                 since,
                 Text(entry.event_type, style=_STYLES.get(entry.event_type, failed)),
                 entry.attempt or None,
                 _where(entry),
+                duration(entry.duration_ms) if entry.duration_ms else "",
                 _said(entry),
                 entry.rule or entry.category,
                 _waited(entry),
@@ -43,13 +48,49 @@ def timeline_table(entries: Sequence[Entry]) -> Table:
     return table(columns, rows)
 
 
+def timeline_line(entry: Entry) -> str:
+    """An outcome in one line, for whoever watches."""
+    attempt = f"attempt {entry.attempt}" if entry.attempt else ""
+    took = f"in {duration(entry.duration_ms)}" if entry.duration_ms else ""
+    decided = f"[{entry.rule or entry.category}]" if entry.rule or entry.category else ""
+    waited = f"after waiting for {waits}" if (waits := _waited(entry)) else ""
+    parts = (attempt, _where(entry), _said(entry), decided, took, waited)
+    return f"{_clock(entry.event_time)}  {entry.event_type:<10}  {', '.join(part for part in parts if part)}"
+
+
+def heading(name: str, entries: Sequence[Entry]) -> str:
+    """Which mail it is."""
+    headed = next((entry.rfc5322_message_id for entry in entries if entry.rfc5322_message_id), "")
+    traced = next((entry.trace_id for entry in entries if entry.trace_id), "")
+    parts = [name, f"tenant {entries[0].tenant_id}"]
+    parts += [f"Message-ID <{headed}>"] if headed else []
+    parts += [f"trace {traced}"] if traced else []
+    return ", ".join(parts)
+
+
+def published_at(entries: Sequence[Entry]) -> datetime | None:
+    """When its event was published, as far as it is known."""
+    return next((entry.queued_at for entry in entries if entry.queued_at), None)
+
+
+def ended(entries: Sequence[Entry]) -> bool:
+    """Whether nothing more happens to it by itself."""
+    return any(entry.event_type in FINAL or entry.event_type == "held" for entry in entries)
+
+
+def _clock(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
 def what_next(entries: Sequence[Entry], now: datetime) -> str:
     """What happens to the mail from here on, as a sentence."""
     kinds = [entry.event_type for entry in entries]
     if "delivered" in kinds:
         delivered = next(entry for entry in entries if entry.event_type == "delivered")
-        took = (delivered.event_time - entries[0].event_time).total_seconds() * 1000
-        return f"Delivered {duration(took)} after compose took it up; nothing more happens."
+        since = published_at(entries)
+        took = (delivered.event_time - (since or entries[0].event_time)).total_seconds() * 1000
+        what = "it was published" if since else "compose took it up"
+        return f"Delivered {duration(took)} after {what}; nothing more happens."
     last = entries[-1]
     if last.event_type in FINAL:
         return f"It ended as {last.event_type}; nothing more happens by itself."
@@ -66,7 +107,8 @@ def what_next(entries: Sequence[Entry], now: datetime) -> str:
 def _where(entry: Entry) -> str:
     if not entry.mx_host:
         return entry.site
-    tls = f", {entry.tls_version}" if entry.tls_version else ""
+    policy = f" ({entry.tls_policy})" if entry.tls_policy not in ("", "opportunistic") else ""
+    tls = f", {entry.tls_version}{policy}" if entry.tls_version else ", no TLS" if entry.tls_policy else ""
     address = f" [{entry.mx_address}]" if entry.mx_address and entry.mx_address != entry.mx_host else ""
     return f"{entry.mx_host}{address}{tls}"
 

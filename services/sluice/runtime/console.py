@@ -232,6 +232,25 @@ def mails_of(settings: Settings, message_id: str) -> list[str]:
         return of(store, message_id)
 
 
+def mails_meant(settings: Settings, subject: str, limit: int) -> list[str]:
+    """Ids of the mails that a Message-ID or a recipient's address stands for, the latest first, at most ``limit``."""
+    from sluice.adapters.clickhouse.finding import mail_with_header, mails_to
+    from sluice.domain.addresses import parse_address
+    from sluice.domain.conclusion import Recorder
+    from sluice.domain.errors import Refused
+
+    plain = subject.strip().removeprefix("<").removesuffix(">")
+    with clickhouse(settings) as store:
+        if (found := mail_with_header(store, plain)) is not None:
+            return [found]
+        try:
+            address = parse_address(plain, "recipient").addr_spec
+        except Refused:
+            return []
+        recorder = Recorder(settings.node, settings.hash_key.get_secret_value().encode())
+        return mails_to(store, recorder.hashed(address), limit)
+
+
 def renderer() -> JinjaRenderer:
     """Templates."""
     from sluice.adapters.jinja.renderer import JinjaRenderer

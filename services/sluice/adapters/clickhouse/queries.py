@@ -82,6 +82,13 @@ class Entry(msgspec.Struct, frozen=True):
     duration_ms: float
     next_attempt_at: datetime | None
     recorded_at: datetime
+    event_id: str
+    queued_at: datetime | None
+    rfc5322_message_id: str
+    trace_id: str
+    tls_policy: str
+    tls_cipher: str
+    node: str
 
 
 class Site(msgspec.Struct, frozen=True):
