@@ -199,7 +199,14 @@ class Stack:
         )
 
     def equation(self, message_ids: Sequence[str] | None = None, since: datetime | None = None) -> Equation:
-        """Where mails stand."""
+        """Where mails stand, once that is told of all outcomes there are: it is, some milliseconds after them."""
+        behind = (
+            "SELECT count() AS n FROM "
+            "(SELECT message_id, max(event_time) AS last_at FROM {db}.outcomes GROUP BY ALL) AS o "
+            "LEFT JOIN (SELECT message_id, max(m.last_at) AS last_at FROM {db}.mails AS m GROUP BY ALL) AS s "
+            "USING message_id WHERE o.last_at != s.last_at"
+        )
+        wait_for(lambda: self.query(behind)[0]["n"], lambda count: count == 0, PATIENCE, "what is told of all outcomes")
         return Queries(self._clickhouse).equation(Scope(message_ids=message_ids, since=since))
 
     def dead_letters(self, mark: str) -> int:
