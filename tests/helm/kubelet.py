@@ -74,12 +74,14 @@ class Kubelet:
         self._sandbox = sandbox
         self._pods: list[Pod] = []
 
-    def run(self, name: str, pod: Manifest) -> Pod:
-        """Start the only container of a pod, or of a pod's template."""
+    def run(self, name: str, pod: Manifest, rules: dict[str, str] | None = None) -> Pod:
+        """Start the only container of a pod, or of a pod's template. ``rules`` is the data of its ConfigMap."""
         spec = pod["spec"]
         (container,) = spec["containers"]
         home = self._folder / f"{name}-{len(self._pods)}"
         mounts = self._mounts(home, container, spec)
+        for file, text in (rules or {}).items():
+            (mounts["/etc/sluice/rules"] / file).write_text(text)
         port = _free_port()
         # Pods have addresses of their own; processes share one.
         environment = {**self._environment(name, container), "SLUICE_HEALTH_PORT": str(port)}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.helm.chart import (
     CHART,
+    SERVICES,
     SMALL,
     Manifest,
     component,
@@ -40,16 +41,32 @@ def hooks(manifests: Any) -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-def test_topics_come_before_tables_and_both_before_anything_else() -> None:
+def test_settings_come_before_topics_and_topics_before_tables_and_all_before_anything_else() -> None:
     assert [(kind, name) for _, kind, name in hooks(rendered(SMALL))] == [
+        ("Job", "sluice-check"),
         ("Job", "sluice-topics"),
         ("Job", "sluice-schema"),
     ]
 
 
+def test_the_check_has_all_that_the_services_will_have() -> None:
+    """Settings of each, and the rules that are to come."""
+    manifests = rendered(LARGE)
+    checked = environment(one(manifests, "Job", "sluice-check")["spec"]["template"])
+    process = {"SLUICE_KAFKA_INSTANCE_ID", "SLUICE_KAFKA_SESSION_TIMEOUT_S", "SLUICE_HEALTH_HOST", "SLUICE_HEALTH_PORT"}
+    for service in SERVICES:
+        own = environment(workload(manifests, service)["spec"]["template"])
+        given = {name: value for name, value in own.items() if name.startswith("SLUICE_") and name not in process}
+        assert given.items() <= checked.items(), service
+    to_come = one(manifests, "ConfigMap", "sluice-check")
+    assert to_come["data"] == one(manifests, "ConfigMap", "sluice-rules")["data"]
+    assert int(to_come["metadata"]["annotations"]["helm.sh/hook-weight"]) < -6
+
+
 def test_hook_jobs_run_what_can_be_repeated_within_a_deadline() -> None:
     manifests = rendered(SMALL)
-    for name, command in (("topics", ["topics", "apply"]), ("schema", ["schema", "apply"])):
+    commands = {"check": ["config", "--check"], "topics": ["topics", "apply"], "schema": ["schema", "apply"]}
+    for name, command in commands.items():
         job = one(manifests, "Job", f"sluice-{name}")
         (container,) = job["spec"]["template"]["spec"]["containers"]
         assert container["args"] == command
@@ -68,7 +85,9 @@ def test_a_rollback_does_not_run_them() -> None:
 def test_hooks_use_nothing_that_comes_after_them(values: Any) -> None:
     """On a first install there are no ConfigMaps, accounts or other Secrets of the chart's yet."""
     manifests = rendered(values)
+    early = {name for _, kind, name in hooks(manifests) if kind == "ConfigMap"}
     own = {(m["kind"], m["metadata"]["name"]) for m in manifests if m["kind"] in ("ConfigMap", "ServiceAccount")}
+    own -= {("ConfigMap", name) for name in early}
     for name, pod in pods([m for m in manifests if m["kind"] == "Job"]).items():
         assert "serviceAccountName" not in pod["spec"], name
         text = json.dumps(pod["spec"])
@@ -78,11 +97,11 @@ def test_hooks_use_nothing_that_comes_after_them(values: Any) -> None:
 @pytest.mark.parametrize("mode", ["none", "strimzi"])
 def test_no_job_makes_topics_when_others_do(mode: str) -> None:
     manifests = render(SMALL, topics={"mode": mode, "strimzi": {"cluster": "mail"}})
-    assert [name for _, _, name in hooks(manifests)] == ["sluice-schema"]
+    assert [name for _, _, name in hooks(manifests)] == ["sluice-check", "sluice-schema"]
 
 
 def test_no_job_makes_tables_when_others_do() -> None:
-    assert [name for _, _, name in hooks(render(SMALL, schema__enabled=False))] == ["sluice-topics"]
+    assert [name for _, _, name in hooks(render(SMALL, schema__enabled=False))] == ["sluice-check", "sluice-topics"]
 
 
 def test_strimzi_is_given_the_topics_that_the_command_would_make() -> None:
@@ -113,7 +132,7 @@ def test_a_topic_is_never_a_hook_and_outlives_the_release() -> None:
 def test_external_secrets_come_before_the_jobs_that_need_them_and_their_secrets_stay() -> None:
     manifests = rendered(SECRETS)
     kinds = [kind for _, kind, _ in hooks(manifests)]
-    assert kinds == ["ExternalSecret"] * 4 + ["Job"] * 2
+    assert kinds == ["ExternalSecret"] * 4 + ["Job"] * 3
     for manifest in (m for m in manifests if m["kind"] == "ExternalSecret"):
         assert manifest["spec"]["target"] == {
             "name": manifest["metadata"]["name"],

@@ -80,10 +80,14 @@ def test_nobody_reaches_a_pod_but_who_may_ask_for_its_health() -> None:
     assert not [name for name in ("topics", "schema") if found[name].get("ingress")]
 
 
+def test_the_check_reaches_nobody() -> None:
+    assert "egress" not in policies(rendered(LARGE))["check"]
+
+
 def test_a_rule_of_ones_own_is_for_all() -> None:
     extra = [{"ports": [{"port": 4318}], "to": [{"podSelector": {}}]}]
     found = policies(render(SMALL, networkPolicy__extraEgress=extra))
-    assert all(4318 in ports_out(policy) for name, policy in found.items() if name != "all")
+    assert all(4318 in ports_out(policy) for name, policy in found.items() if name not in ("all", "check"))
 
 
 def test_policies_can_be_left_to_others() -> None:

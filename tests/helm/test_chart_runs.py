@@ -70,7 +70,7 @@ def manifests(parts: Stack, **settings: Any) -> list[Manifest]:
 def test_an_installation_from_its_hooks_to_a_mail_and_its_end(parts: Stack, kubelet: Kubelet) -> None:
     """Topics grow, services become ready, helm test's mail is delivered once, and all stop within their grace."""
     made = manifests(parts)
-    for name in ("topics", "schema"):
+    for name in ("check", "topics", "schema"):
         job = kubelet.run(name, one(made, "Job", f"sluice-{name}")["spec"]["template"])
         assert job.result() == 0, job.log
     assert parts.local.settings.kafka_lane_partitions == 4
@@ -86,7 +86,7 @@ def test_an_installation_from_its_hooks_to_a_mail_and_its_end(parts: Stack, kube
         "sluice-deliver-0",
     }
     # An upgrade runs the hooks beside the old pods.
-    for name in ("topics", "schema"):
+    for name in ("check", "topics", "schema"):
         job = kubelet.run(name, one(made, "Job", f"sluice-{name}")["spec"]["template"])
         assert job.result() == 0, job.log
     for name, pod in running.items():
@@ -104,13 +104,21 @@ def test_an_upgrade_that_would_take_partitions_away_stops_at_its_hook(parts: Sta
     assert OUTCOME in job.log
 
 
-def test_a_wrong_setting_stops_an_upgrade_at_its_hook(parts: Stack, kubelet: Kubelet) -> None:
-    """The hook has the settings that the services would have."""
-    job = one(manifests(parts), "Job", "sluice-topics")["spec"]["template"]
-    job["spec"]["containers"][0]["env"].append({"name": "SLUICE_LOG_LEVEL", "value": "loud"})
-    found = kubelet.run("topics", job)
+def test_a_wrong_setting_stops_an_upgrade_at_its_first_hook(parts: Stack, kubelet: Kubelet) -> None:
+    """A route that leads nowhere: no schema could know."""
+    job = one(manifests(parts, mail__routes="*=nowhere"), "Job", "sluice-check")["spec"]["template"]
+    found = kubelet.run("check", job)
     assert found.result() == 2
-    assert "SLUICE_LOG_LEVEL" in found.log
+    assert "routes" in found.log
+
+
+def test_a_wrong_rule_stops_an_upgrade_at_its_first_hook(parts: Stack, kubelet: Kubelet) -> None:
+    """The old pods go on with the old rules."""
+    made = manifests(parts, rules={"sites.toml": '[[site]]\nname = "slow"\nrats = "1/s"\n'})
+    to_come = one(made, "ConfigMap", "sluice-check")["data"]
+    found = kubelet.run("check", one(made, "Job", "sluice-check")["spec"]["template"], to_come)
+    assert found.result() == 2
+    assert "rats" in found.log
 
 
 def test_an_update_of_deliver_moves_no_partitions(parts: Stack, kubelet: Kubelet) -> None:

@@ -145,6 +145,20 @@ def test_doctor_says_which_rule_file_is_wrong(tmp_path: Path, monkeypatch: pytes
     assert "bounces.toml" in found["rules"]["detail"]
 
 
+def test_config_can_only_say_whether_all_is_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Settings, rules and routes, as a service would read them; before it is started."""
+    done = run("config", "--check")
+    assert (done.exit_code, "valid" in done.stdout) == (0, True)
+    (tmp_path / "sites.toml").write_text("[[site]]\nnam = 1\n")
+    monkeypatch.setenv("SLUICE_RULES_DIR", str(tmp_path))
+    wrong = run("config", "--check")
+    assert wrong.exit_code == 2
+    assert "nam" in wrong.output
+    monkeypatch.delenv("SLUICE_RULES_DIR")
+    monkeypatch.setenv("SLUICE_ROUTES", "*=nowhere")
+    assert run("config", "--check").exit_code == 2
+
+
 def test_config_lists_every_setting_and_hides_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_CLICKHOUSE_PASSWORD", "hunter2")
     monkeypatch.setenv("SLUICE_CONNECTIONS", "17")

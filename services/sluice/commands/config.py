@@ -19,14 +19,21 @@ _MADE = {"node": "the host's name", "ehlo_name": "the host's full name"}
 
 def config(
     markdown: Annotated[bool, typer.Option("--markdown", help="The reference, as a Markdown table.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only whether settings, rules and routes are valid.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show every setting: its variable, its value here, its default, what it means. Secrets are not shown.
 
+    With --check, exit code 2 when a setting, a rule file or a route is wrong, with everything that is.
+
     Example: [cyan]sluice config --markdown > docs/settings.md[/]
+
+    Example: [cyan]SLUICE_RULES_DIR=rules sluice config --check[/]
     """
-    if markdown and as_json:
-        raise WrongUsage("--markdown and --json exclude each other")
+    if markdown + as_json + check > 1:
+        raise WrongUsage("--markdown, --json and --check exclude each other")
+    if check:
+        return _check()
     if markdown:
         return say(_markdown())
     settings = load_settings()
@@ -44,6 +51,15 @@ def config(
     shown = [(r["variable"], _text(r["value"]), _text(r["default"]), r["description"]) for r in rows]
     console().print(table(("variable", "value", "default", "meaning"), shown))
     return say(f"{CONFIG_FILE} may name a TOML file that holds settings by their names in small letters.")
+
+
+def _check() -> None:
+    from sluice.runtime import wiring
+
+    settings = load_settings()
+    wiring.rules(settings)
+    wiring.routes(settings)
+    say("settings, rules and routes are valid")
 
 
 def _markdown() -> str:

@@ -82,7 +82,7 @@
 {{- if and (has "rules" .needs) .root.Values.rules }}
 - name: rules
   configMap:
-    name: {{ include "sluice.fullname" .root }}-rules
+    name: {{ default (printf "%s-rules" (include "sluice.fullname" .root)) .rules }}
 {{- end }}
 {{- end -}}
 
