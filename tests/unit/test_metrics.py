@@ -32,6 +32,8 @@ from sluice.domain.window import Window
 from sluice.ports.health import Health
 from sluice.ports.intake import Taken
 from sluice.ports.metrics import DELIVERY, LIVE, METRICS, OUTCOMES, Figure
+from sluice.runtime.config import load_settings
+from sluice.runtime.telemetry import resource
 
 Found = dict[tuple[str, ...], float]
 
@@ -89,6 +91,16 @@ async def test_figures_become_prometheus_text_under_the_names_of_the_list() -> N
     assert samples["target_info"].labels["service_name"] == "sluice-deliver"
 
 
+def test_the_variables_of_opentelemetry_go_before_our_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(node="pod-1")
+    told = resource("deliver", settings).attributes
+    assert (told["service.name"], told["service.instance.id"]) == ("sluice-deliver", "pod-1")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mail-out")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    told = resource("deliver", settings).attributes
+    assert (told["service.name"], told["deployment.environment.name"]) == ("mail-out", "test")
+
+
 async def test_the_health_server_tells_the_metrics() -> None:
     meters = Meters("wheel", Resource({}), lambda: [Figure(LIVE, True)])
     server = HealthServer(lambda: Health(True, True), "127.0.0.1", 0, meters.text)
@@ -130,6 +142,7 @@ async def test_what_is_exported_has_the_histograms_and_is_gathered_in_the_loop()
     await meters.close()
     (scope,) = sent[-1].resource_metrics[0].scope_metrics
     found = {metric.name: metric.data.data_points for metric in scope.metrics}
+    assert type(found["sluice.live"][0].value) is float  # OTLP knows no truth values
     assert found["sluice.live"][0].value == 1
     assert (found["sluice.delivery"][0].count, found["sluice.delivery"][0].attributes["priority"]) == (1, "high")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from sluice.adapters.telemetry import otlp
 from sluice.adapters.telemetry.loop_delay import LoopDelay
@@ -63,7 +63,7 @@ def spans(name: str, settings: Settings) -> OtelSpans | None:
 def resource(name: str, settings: Settings) -> Resource:
     """Who tells; ``OTEL_RESOURCE_ATTRIBUTES`` and ``OTEL_SERVICE_NAME`` add to it and go before it."""
     own = {"service.name": f"sluice-{name}", "service.instance.id": settings.node, "service.version": _version()}
-    return Resource(own).merge(Resource.create())
+    return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
 def _version() -> str:

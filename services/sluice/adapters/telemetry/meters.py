@@ -107,7 +107,7 @@ class Meters:
     def _told(self, metric: Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def tell(_: CallbackOptions) -> Iterable[Observation]:
             return [
-                Observation(figure.value, self._attributes(figure))
+                Observation(float(figure.value), self._attributes(figure))
                 for figure in self._current(metric.name)
                 if not isinstance(figure.value, Spread)
             ]
