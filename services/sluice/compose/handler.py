@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 import structlog
 
+from sluice.compose.naming import names
+from sluice.compose.pace import Pace
 from sluice.compose.sites import Sites
 from sluice.compose.step import Composer, Origin, message_ids, rfc3339
 from sluice.domain.admission import Admitted
@@ -23,6 +25,7 @@ from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
 from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND
 from sluice.domain.window import Range
+from sluice.domain.yielding import Yielding
 from sluice.ports.bus import Bus, Record
 from sluice.ports.clock import Clock
 from sluice.ports.intake import Done, Taken
@@ -93,18 +96,28 @@ class ComposeHandler:
             self._seen.pop(partition, None)
 
     async def compose_forever(self) -> None:
-        """Compose what comes, urgent first, letting other work in between."""
+        """Compose what comes, urgent first, letting other work in between, and bulk only as the pace has it."""
+        pace = Pace(Yielding(), self._clock.now())
         while True:
-            began = self._clock.now()
-            while self._clock.now() - began < TURN:
+            began = now = self._clock.now()
+            below = 0.0
+            while now - began < TURN:
                 self._turns, rank = _CHOOSER.choose(self._turns, [bool(queue) for queue in self._queues])
                 if rank is None:
                     self._arrived.clear()
                     await self._arrived.wait()
-                    began = self._clock.now()
+                    began = now = self._clock.now()
                     continue
                 self._begin(*self._queues[rank].popleft())
-            await asyncio.sleep(0)
+                before, now = now, self._clock.now()
+                if rank == 0:
+                    pace.urgent(now)
+                else:
+                    below += now - before
+            pause = pace.pause(below, urgent_waits=bool(self._queues[0]))
+            await (self._clock.sleep(pause) if pause else asyncio.sleep(0))
+            resumed = self._clock.now()
+            pace.resumed(resumed - now - pause, resumed)
 
     def _begin(self, record: Taken, done: Done) -> None:
         """Handle one record; whatever is wrong with it must not stop the others."""
@@ -214,7 +227,7 @@ class ComposeHandler:
 
     def _undecodable(self, record: Taken, error: Undecodable, done: Done) -> None:
         """An event that can be told apart is rejected by name; bytes that cannot are kept as a dead letter."""
-        message_id, tenant_id = _names(record)
+        message_id, tenant_id = names(record)
         if message_id is None:
             self._bury(record, done, field=error.field, reason=str(error))
             return
@@ -244,7 +257,7 @@ class ComposeHandler:
         category: str = "undecodable",
         fault: Fault = "producer",
     ) -> None:
-        message_id, tenant_id = _names(record)
+        message_id, tenant_id = names(record)
         where = f"{record.topic}:{record.partition}:{record.offset}"
         now = self._clock.now()
         outcome = self._recorder.of_record(
@@ -276,21 +289,6 @@ def _published(record: Taken, origin: Origin) -> Headers:
     """The record's headers, with the time of its publication fixed before it moves."""
     kept = [pair for pair in record.headers if pair[0] != PUBLISHED_AT]
     return [*kept, (PUBLISHED_AT, str(round(origin.published_at * 1000)).encode())]
-
-
-def _names(record: Taken) -> tuple[str | None, str]:
-    """The message id and tenant of an event that could not be decoded, as far as they can be made out."""
-    try:
-        body = msgspec.json.decode(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None, ""
-    if not isinstance(body, dict):
-        return None, ""
-    message_id, tenant_id = body.get("message_id"), body.get("tenant_id")
-    if not isinstance(message_id, str) or not 0 < len(message_id) <= 128:
-        given = dict(record.headers).get("ce_id", b"").decode("utf-8", "replace")[:128]
-        message_id = given or f"{record.topic}:{record.partition}:{record.offset}"
-    return message_id, tenant_id[:128] if isinstance(tenant_id, str) else ""
 
 
 def _seen_record(key: bytes, seen: Seen, partition: int) -> Record:
