@@ -117,7 +117,7 @@ class ComposeHandler:
             pause = pace.pause(below, urgent_waits=bool(self._queues[0]))
             await (self._clock.sleep(pause) if pause else asyncio.sleep(0))
             resumed = self._clock.now()
-            pace.resumed(resumed - now - pause, resumed)
+            pace.resumed(resumed - began - TURN - pause, resumed)
 
     def _begin(self, record: Taken, done: Done) -> None:
         """Handle one record; whatever is wrong with it must not stop the others."""

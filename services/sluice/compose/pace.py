@@ -45,7 +45,10 @@ class Pace:
         return pause
 
     def resumed(self, late: float, now: float) -> None:
-        """The turn of the others, or the pause, was ``late`` seconds longer than asked for."""
+        """From the turn's beginning until the next the loop took ``late`` seconds longer than asked for.
+
+        Whatever took them, others' turns or the processor's being elsewhere, an urgent mail waits for at each step.
+        """
         self._late += max(0.0, late)
         self._looks += 1
         if now >= self._look_at:
