@@ -93,7 +93,7 @@ def test_tables_rules_and_dashboard_are_as_the_code_makes_them() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed")
-def test_prometheus_takes_the_rules_and_the_queries(tmp_path: Path) -> None:
+def test_prometheus_takes_the_rules_and_the_queries_and_wakes_somebody_when_it_should(tmp_path: Path) -> None:
     queries = [expression.replace("$__rate_interval", "5m") for expression in expressions("dashboard")]
     recorded = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
     panels = tmp_path / "panels.yaml"
@@ -102,3 +102,7 @@ def test_prometheus_takes_the_rules_and_the_queries(tmp_path: Path) -> None:
         ["promtool", "check", "rules", MONITORING / "rules.yaml", panels], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
+    tested = subprocess.run(
+        ["promtool", "test", "rules", MONITORING / "rules_test.yaml"], capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, f"{tested.stdout}{tested.stderr}"
