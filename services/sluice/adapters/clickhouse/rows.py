@@ -139,11 +139,12 @@ def outcome_row(entry: Recorded) -> OutcomeRow:
 
 
 def _time(value: datetime) -> datetime:
-    return min(max(value, _EARLIEST), _LATEST)
+    # Years well within need no comparison of times, which is slow; one of these is due for every outcome.
+    return value if 1970 < value.year < 2099 else min(max(value, _EARLIEST), _LATEST)
 
 
 def _unsigned(value: int, bits: int) -> int:
-    return min(max(value, 0), (1 << bits) - 1)
+    return value if 0 <= value < 1 << bits else min(max(value, 0), (1 << bits) - 1)
 
 
 def _signed(value: int, bits: int) -> int:
