@@ -74,6 +74,15 @@ def test_hook_jobs_run_what_can_be_repeated_within_a_deadline() -> None:
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
 
 
+@every_values
+def test_every_hook_can_run_again(values: Any) -> None:
+    """The one before is out of its way, and its log could be read until then."""
+    for manifest in rendered(values):
+        annotations = manifest["metadata"].get("annotations", {})
+        if "helm.sh/hook" in annotations:
+            assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation", manifest["metadata"]["name"]
+
+
 def test_a_rollback_does_not_run_them() -> None:
     """Kafka never takes partitions away, so the old number would be refused."""
     assert not [
