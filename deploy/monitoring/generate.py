@@ -91,7 +91,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         ("Reference data", "s", "{{service}} {{instance}}",
          "sluice_reference_age_seconds\nsluice_reference_lag"),
         ("Up and ready", "short", "{{service}} {{instance}}", "sluice_live\nsluice_ready"),
-        ("CPU", "percentunit", "{{service_name}} {{instance}}",
+        ("CPU", "percentunit", "{{instance}}",
          "rate(process_cpu_seconds_total[$__rate_interval])"),
         ("Memory", "bytes", "{{instance}}", "process_resident_memory_bytes"),
     )),

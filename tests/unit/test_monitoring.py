@@ -85,6 +85,15 @@ def test_the_dashboard_shows_every_metric() -> None:
         assert any(name.startswith(metric.exported) for name in shown), metric.exported
 
 
+def test_legends_name_labels_that_the_queries_leave() -> None:
+    made = json.loads((MONITORING / "grafana/sluice.json").read_text(encoding="utf-8"))
+    for panel in made["panels"]:
+        for target in panel.get("targets", ()):
+            grouped = _by.findall(target["expr"])
+            left = {label.strip() for given in grouped for label in given.split(",")} if grouped else EVERYWHERE
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= left, panel["title"]
+
+
 def test_tables_rules_and_dashboard_are_as_the_code_makes_them() -> None:
     checked = subprocess.run(
         [sys.executable, MONITORING / "generate.py", "--check"], capture_output=True, text=True, check=False
