@@ -158,8 +158,8 @@ def test_bounces_by_category(clickhouse: ClickHouse) -> None:
 
 def test_suppressions_by_reason(clickhouse: ClickHouse) -> None:
     rows = answer(clickhouse, "suppressions")
-    assert [(row["reason"], row["suppressed"], row["recipients"]) for row in rows] == [
-        ("unsubscribed", 5, 4), ("complained", 3, 3),
+    assert [(row["tenant"], row["reason"], row["suppressed"], row["share_percent"]) for row in rows] == [
+        ("acme", "unsubscribed", 5, 62.5), ("acme", "complained", 3, 37.5),
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def test_every_statement_of_the_schema_reaches_all_replicas() -> None:
     assert len(made) > len(migrations())
     for statement in made:
         assert statement.count("ON CLUSTER 'mail-prod'") == 1, statement
-        assert re.match(r"(CREATE|ALTER) [A-Z ]+ sluice(\.\w+)? ON CLUSTER 'mail-prod'", statement), statement
+        assert re.match(r"(CREATE|ALTER|DROP) [A-Z ]+ sluice(\.\w+)? ON CLUSTER 'mail-prod'", statement), statement
 
 
 def test_every_table_on_a_cluster_is_replicated_and_remembers_batches_for_a_week() -> None:

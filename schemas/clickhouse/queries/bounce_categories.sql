@@ -12,24 +12,27 @@
 -- @column top_site - | where it happens most
 -- @reads outcomes_per_day
 -- @plot category bounced
-WITH
-    counts AS (
-        SELECT event_type, toString(category) AS category, toString(d.site) AS site, sum(outcomes) AS n
-        FROM {database}.outcomes_per_day AS d
-        WHERE day BETWEEN toDate({since:DateTime('UTC')}) AND toDate({until:DateTime('UTC')})
-            AND event_type IN ('delivered', 'bounced', 'expired')
-            AND ({tenant:String} = '' OR tenant_id = {tenant:String})
-            AND ({site:String} = '' OR d.site = {site:String})
-            AND ({campaign:String} = '' OR campaign_id = {campaign:String})
-        GROUP BY event_type, category, site
-    ),
-    (SELECT sum(n) FROM counts) AS ended
+WITH counts AS (
+    SELECT
+        event_type,
+        category,
+        if(event_type = 'bounced', d.site, '') AS of_site,
+        sum(outcomes) AS n,
+        sum(n) OVER () AS ended
+    FROM {database}.outcomes_per_day AS d
+    WHERE day BETWEEN toDate({since:DateTime('UTC')}) AND toDate({until:DateTime('UTC')})
+        AND event_type IN ('delivered', 'bounced', 'expired')
+        AND ({tenant:String} = '' OR tenant_id = {tenant:String})
+        AND ({site:String} = '' OR d.site = {site:String})
+        AND ({campaign:String} = '' OR campaign_id = {campaign:String})
+    GROUP BY event_type, category, of_site
+)
 SELECT
-    category,
+    toString(category) AS category,
     sum(n) AS bounced,
     round(100 * bounced / sum(bounced) OVER (), 2) AS share_percent,
-    round(100 * bounced / ended, 3) AS of_ended_percent,
-    argMax(site, n) AS top_site
+    round(100 * bounced / any(ended), 3) AS of_ended_percent,
+    toString(argMax(of_site, n)) AS top_site
 FROM counts
 WHERE event_type = 'bounced'
 GROUP BY category

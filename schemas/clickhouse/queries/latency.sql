@@ -20,7 +20,7 @@
 -- @plot reason p99_ms
 WITH
     buckets AS (
-        SELECT toString(reason) AS reason, bucket, sum(w.mails) AS n, sum(w.milliseconds) AS ms
+        SELECT w.reason AS reason, bucket, sum(w.mails) AS n, sum(w.milliseconds) AS ms
         FROM {database}.waits_per_hour AS w
         WHERE hour BETWEEN toStartOfHour({since:DateTime('UTC')}) AND {until:DateTime('UTC')}
             AND ({tenant:String} = '' OR tenant_id = {tenant:String})
@@ -28,15 +28,16 @@ WITH
             AND ({priority:String} = '' OR priority = {priority:String})
         GROUP BY reason, bucket
     ),
-    (SELECT sumIf(n, reason = 'total') FROM buckets) AS delivered,
-    (SELECT sumIf(ms, reason = 'total') FROM buckets) AS all_ms,
+    -- Windows rather than subqueries: a name of WITH is read again wherever it is used.
     climbing AS (
         SELECT
-            reason,
+            toString(reason) AS reason,
             n,
             ms,
             if(bucket = 0, 0., exp2((bucket - 0.5) / 8)) AS middle,
-            sum(n) OVER (PARTITION BY reason ORDER BY bucket DESC) AS at_least
+            sum(n) OVER (PARTITION BY reason ORDER BY bucket DESC) AS at_least,
+            sumIf(n, reason = 'total') OVER () AS delivered,
+            sumIf(ms, reason = 'total') OVER () AS all_ms
         FROM buckets
     )
 SELECT
@@ -45,8 +46,8 @@ SELECT
     round(maxIf(middle, at_least > 0.50 * delivered), 1) AS p50_ms,
     round(maxIf(middle, at_least > 0.10 * delivered), 1) AS p90_ms,
     round(maxIf(middle, at_least > 0.01 * delivered), 1) AS p99_ms,
-    round(sum(ms) / delivered, 1) AS mean_ms,
-    round(100 * sum(ms) / nullIf(all_ms, 0), 2) AS share_percent
+    round(sum(ms) / any(delivered), 1) AS mean_ms,
+    round(100 * sum(ms) / nullIf(any(all_ms), 0), 2) AS share_percent
 FROM climbing
 GROUP BY reason
 ORDER BY reason = 'total' DESC, mean_ms DESC, reason

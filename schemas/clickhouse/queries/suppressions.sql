@@ -1,32 +1,28 @@
 -- suppressions: How much mail was not sent because its recipient is on a tenant's suppression list, and why they are on it.
 --
--- The list itself is in Kafka: sluice suppress list.
+-- The list itself is in Kafka (sluice suppress list), and by hashes in ref_suppressions.
 --
 -- @param tenant String = '' | only this tenant's mail; all when empty
--- @param campaign String = '' | only this campaign; all when empty
--- @param since DateTime = 7d | from this hour on
--- @param until DateTime = 0s | up to this moment
+-- @param since DateTime = 7d | from this day on
+-- @param until DateTime = 0s | up to this day
 -- @param limit UInt32 = 50 | rows
 -- @column tenant - | whose list
 -- @column reason - | why the recipient is on it
--- @column stream - | transactional or broadcast
 -- @column suppressed mails | not sent
--- @column recipients people | that this concerns, about
+-- @column share_percent % | of all that were not sent
 -- @column last_at time | last time, UTC
--- @reads outcomes
+-- @reads replies_per_day
 -- @plot tenant,reason suppressed
 SELECT
     toString(tenant_id) AS tenant,
-    o.reason AS reason,
-    toString(o.stream) AS stream,
-    uniq(message_id) AS suppressed,
-    uniq(recipient_hash) AS recipients,
-    max(toDateTime(event_time, 'UTC')) AS last_at
-FROM {database}.outcomes AS o
-WHERE toStartOfHour(event_time) >= toStartOfHour({since:DateTime('UTC')}) AND event_time <= {until:DateTime('UTC')}
+    pattern AS reason,
+    sum(outcomes) AS suppressed,
+    round(100 * suppressed / sum(suppressed) OVER (), 2) AS share_percent,
+    max(r.last_at) AS last_at
+FROM {database}.replies_per_day AS r
+WHERE day BETWEEN toDate({since:DateTime('UTC')}) AND toDate({until:DateTime('UTC')})
     AND event_type = 'suppressed'
     AND ({tenant:String} = '' OR tenant_id = {tenant:String})
-    AND ({campaign:String} = '' OR campaign_id = {campaign:String})
-GROUP BY tenant, reason, stream
+GROUP BY tenant, reason
 ORDER BY suppressed DESC, tenant, reason
 LIMIT {limit:UInt32}
