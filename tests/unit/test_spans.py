@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import SpanKind, StatusCode
@@ -108,6 +111,25 @@ async def test_of_mails_that_succeed_a_share_is_told() -> None:
     heard = Heard(FailuresAndAShare(0.0))
     await delivered(heard)
     assert heard.all() == ()
+
+
+def test_a_collector_that_does_not_answer_does_not_keep_a_process_from_ending() -> None:
+    """Exporters try again for half a minute, which is longer than a service has to stop."""
+    held = threading.Event()
+
+    class Stuck(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            held.wait(60)
+            return SpanExportResult.FAILURE
+
+    told = OtelSpans(Resource({}), Stuck(), FailuresAndAShare(1.0))
+    composing = told.composing(WANTED, "mail.send.high", "m1", 1.0)
+    assert composing is not None
+    composing.end(["composed"], 2.0)
+    began = time.monotonic()
+    told.close()
+    held.set()
+    assert time.monotonic() - began < 30
 
 
 async def test_composing_is_a_span_and_the_mails_go_on_in_it(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Meters:
 
     async def close(self) -> None:
         """Send what is due, and end."""
-        await asyncio.to_thread(self._provider.shutdown, 5_000)
+        await asyncio.to_thread(self._provider.shutdown, 3_000)
 
     def _refresh(self) -> None:
         found: dict[str, list[Figure]] = {}

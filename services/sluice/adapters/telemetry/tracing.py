@@ -6,6 +6,7 @@ with ``sluice.``. No attribute holds an address, or a reply's text, which may qu
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ from sluice.ports.spans import Tried
 ERROR = "error.type"
 USUAL_SHARE = 0.01
 """Of the traces that their producers want recorded; attempts that fail are told whatever the share."""
+CLOSE_WITHIN = 3.0
 _W3C = TraceContextTextMapPropagator()
 _LENGTH = 55
 """Of a ``traceparent`` of version 00: version, trace id, span id, flags."""
@@ -107,9 +109,13 @@ class OtelSpans:
         span.end(end)
 
     def close(self) -> None:
-        """Send what is left, within seconds; blocks."""
-        self._provider.force_flush(3_000)
-        self._provider.shutdown()
+        """Send what is left; blocks, for :data:`CLOSE_WITHIN` seconds at most.
+
+        The exporter itself goes on trying for half a minute where nobody answers: its thread ends with the process.
+        """
+        ending = threading.Thread(target=self._provider.shutdown, name="spans-close", daemon=True)
+        ending.start()
+        ending.join(CLOSE_WITHIN)
 
 
 class OtelComposing:
