@@ -268,7 +268,7 @@ arrivals = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(arrivals, st.integers(1, 6), st.integers(1, 4), st.sampled_from((0.0, 0.1, 0.5)))
 def test_whatever_comes_reserves_hold_and_everybody_is_served(
     came: list[tuple[str, int, int, float]], budget: int, connections: int, reserve: float
@@ -319,7 +319,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(steps, st.integers(1, 4), st.integers(1, 3))
 def test_nothing_is_left_behind_when_lanes_move_and_servers_close(
     steps: list[tuple[str, Any, int]], budget: int, connections: int
