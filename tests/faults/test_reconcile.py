@@ -146,6 +146,22 @@ def test_a_broken_promise_is_found(
     assert not examples or breach.examples == examples
 
 
+def test_of_what_is_wrong_the_story_is_told() -> None:
+    rows, copies = sound()
+    rows.append(row("m0", "in_doubt", 101.2, detail="of its record"))
+    (breach,) = reconcile(evidence(rows, [*copies, Copy("m0", 108.0, True), Copy("m0", 109.0, True)])).breaches
+    assert breach.stories == [
+        "m0",
+        "    0.000 s  accepted",
+        "    1.000 s  attempted deliver-1",
+        "    1.200 s  in_doubt deliver-1 of its record",
+        "    1.400 s  at the server: kept, answered 250",
+        "    1.500 s  delivered deliver-1",
+        "    8.000 s  at the server: kept, answered None",
+        "    9.000 s  at the server: kept, answered None",
+    ]
+
+
 def test_a_mail_without_an_acknowledgement_may_be_there_or_not() -> None:
     """The broker stored it, and its answer was lost: that is what the publisher was told."""
     rows, copies = sound()

@@ -73,7 +73,10 @@ def _rows(clickhouse: ClickHouse) -> Iterator[Row]:
     partitions = clickhouse.rows(f"SELECT DISTINCT log_partition AS n FROM {clickhouse.database}.outcomes")
     sql = (
         "SELECT message_id, event_type, toUnixTimestamp64Milli(event_time) AS at, node, log_offset, "
-        f"startsWith(reason, '{ABANDONED}') AS abandoned "
+        f"startsWith(reason, '{ABANDONED}') AS abandoned, "
+        "concat(lane, ' ', source_topic, ':', toString(source_partition), ':', toString(source_offset), ' round ', "
+        "toString(source_round), ' attempt ', toString(attempt), ' ', category, ' ', reason, ' ', "
+        "ifNull(toString(next_attempt_at), '')) AS detail "
         f"FROM {clickhouse.database}.outcomes WHERE log_partition = {{partition:Int32}}"
     )
     for partition in (int(found["n"]) for found in partitions):
@@ -85,6 +88,7 @@ def _rows(clickhouse: ClickHouse) -> Iterator[Row]:
                 row["node"],
                 (partition, row["log_offset"]),
                 bool(row["abandoned"]),
+                row["detail"].strip(),
             )
 
 

@@ -17,6 +17,7 @@ CUTS_OFF = ("kill", "stop", "term", "leave", "join")
 ENDS = ("kill", "term", "leave", "join")
 """Faults after which a worker begins anew, or is gone."""
 EXAMPLES = 20
+STORIES = 3
 
 
 class Breach(msgspec.Struct, frozen=True):
@@ -26,6 +27,8 @@ class Breach(msgspec.Struct, frozen=True):
     meaning: str
     count: int
     examples: list[str]
+    stories: list[str] = []
+    """All that the records say of the first of them, line by line."""
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -94,7 +97,7 @@ def reconcile(evidence: Evidence) -> Findings:
         in_flight=sum(recovery.in_flight for recovery in recoveries),
         endings=dict(Counter(_state(ended.get(each, set())) for each in evidence.accepted)),
         outcomes=len(evidence.rows),
-        breaches=list(_breaches(evidence, arrivals, doubts, ended)),
+        breaches=[_told(breach, evidence) for breach in _breaches(evidence, arrivals, doubts, ended)],
         recoveries=recoveries,
     )
 
@@ -132,6 +135,30 @@ def _breach(name: str, meaning: str, found: Iterable[str]) -> Iterable[Breach]:
     listed = sorted(found)
     if listed:
         yield Breach(name, meaning, len(listed), listed[:EXAMPLES])
+
+
+def _told(breach: Breach, evidence: Evidence) -> Breach:
+    stories = [line for example in breach.examples[:STORIES] for line in (example, *story(evidence, example))]
+    return msgspec.structs.replace(breach, stories=stories)
+
+
+def story(evidence: Evidence, message_id: str) -> list[str]:
+    """What happened to a mail, in order; times are seconds since the first mail was accepted."""
+    began = min(evidence.accepted.values(), default=0.0)
+    events: list[tuple[float, str]] = []
+    if (accepted := evidence.accepted.get(message_id)) is not None:
+        events.append((accepted, "accepted"))
+    events += [
+        (row.at, f"{row.event_type} {row.node} {row.detail}".strip())
+        for row in evidence.rows
+        if row.message_id == message_id
+    ]
+    events += [
+        (copy.at, f"at the server: {'kept' if copy.kept else 'refused'}, answered {copy.reply}")
+        for copy in evidence.copies
+        if copy.message_id == message_id
+    ]
+    return [f"{at - began:9.3f} s  {what}" for at, what in sorted(events)]
 
 
 def _recovery(injected: Injected, evidence: Evidence, kept: list[Copy]) -> Recovery:

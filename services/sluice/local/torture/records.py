@@ -33,6 +33,8 @@ class Row(msgspec.Struct, frozen=True):
     place: tuple[int, int]
     abandoned: bool = False
     """For ``in_doubt``: a later owner found the attempt without an outcome."""
+    detail: str = ""
+    """For people: of which record and round, at which lane, why, until when."""
 
 
 class Injected(msgspec.Struct, frozen=True):

@@ -116,7 +116,7 @@ def breach_lines(made: Report) -> list[str]:
     lines: list[str] = []
     for breach in made.breaches:
         lines.append(f"BROKEN  {breach.name} {breach.count:,}: {breach.meaning}")
-        lines += [f"        {example}" for example in breach.examples[:5]]
+        lines += [f"        {line}" for line in breach.stories]
     return lines
 
 
