@@ -22,7 +22,7 @@ from sluice.adapters.telemetry.health import HealthServer
 from sluice.domain.window import Range
 from sluice.ports.health import Health
 from sluice.ports.intake import Done, Taken
-from sluice.runtime.stall import ReadingWatch
+from sluice.runtime.stall import ReadingWatch, uncommitted
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 LIMIT = 4.0
@@ -115,6 +115,46 @@ async def test_a_consumer_that_stands_fails_its_health_check_and_says_what_waits
                 assert f"{topic}:0" in (await answer.json())["reason"]
         await server.stop()
         assert handler.taken == [0, 1, 2, 3, 4]
+
+
+async def test_commits_that_are_not_stored_while_records_finish_are_a_stall(bootstrap: str) -> None:
+    """As when the task that commits has died: everything goes on, and a restart would repeat all of it."""
+    topic, handler = make_topic(bootstrap), Finisher()
+    publish(bootstrap, topic, 5)
+    async with member(bootstrap, topic, handler) as (intake, _):
+        await until(lambda: len(handler.taken) == 5)
+        await until(lambda: intake.owed_at is None)
+
+        async def refused(_: object) -> bool:
+            return False
+
+        stored = intake._consumer._commit
+        intake._consumer._commit = refused
+        for _ in range(6):
+            publish(bootstrap, topic, 1)
+            await asyncio.sleep(LIMIT / 4)
+            if uncommitted(intake.owed_at, intake.moved_at, LIMIT):
+                break
+        else:
+            raise AssertionError("it was not noticed")
+        intake._consumer._commit = stored
+        await until(lambda: intake.owed_at is None)
+
+
+async def test_commits_that_end_end_the_service(bootstrap: str) -> None:
+    topic, handler = make_topic(bootstrap), Finisher()
+    publish(bootstrap, topic, 1)
+    async with member(bootstrap, topic, handler) as (intake, _):
+        await until(lambda: handler.taken == [0])
+
+        async def broken(_: object) -> bool:
+            raise KeyError("a defect")
+
+        stored = intake._consumer._commit
+        intake._consumer._commit = broken
+        publish(bootstrap, topic, 1)
+        await until(lambda: isinstance(intake.crashed, KeyError))
+        intake._consumer._commit = stored
 
 
 async def test_the_end_of_a_transaction_is_no_record_that_waits(bootstrap: str) -> None:

@@ -14,7 +14,7 @@ from sluice.ports.health import Health
 from sluice.ports.metrics import Figure
 from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
-from sluice.runtime.stall import stalled
+from sluice.runtime.stall import stalled, uncommitted
 from sluice.runtime.tasks import Tasks
 
 GROUP = "sluice-compose"
@@ -61,7 +61,12 @@ class ComposeService:
     def health(self) -> Health:
         """See :class:`sluice.runtime.lifecycle.Service`."""
         facts = {"unfinished": float(self._intake.unfinished), "partitions": float(len(self._intake.partitions))}
-        reason = stalled(self._intake.unfinished, self._intake.moved_at, self._settings.stall_s) or self._watch.reason
+        intake, limit = self._intake, self._settings.stall_s
+        reason = (
+            stalled(intake.unfinished, intake.moved_at, limit)
+            or uncommitted(intake.owed_at, intake.moved_at, limit)
+            or self._watch.reason
+        )
         return Health(not reason, self._intake.joined.is_set() and self._reference.loaded, reason, facts)
 
     def figures(self) -> Iterator[Figure]:

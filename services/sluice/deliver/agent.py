@@ -25,7 +25,7 @@ from sluice.ports.health import Health
 from sluice.ports.metrics import CONNECTIONS_MAX, Figure
 from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
-from sluice.runtime.stall import overdue, stalled
+from sluice.runtime.stall import overdue, stalled, uncommitted
 from sluice.runtime.tasks import Tasks
 
 GROUP = "sluice-deliver"
@@ -109,9 +109,12 @@ class DeliverService:
     def health(self) -> Health:
         """A mail under way may take as long as its site does, within its timeouts; anything else must move."""
         waiting = self._intake.unfinished - len(self._senders.attempting) - self._senders.dialling
-        reason = stalled(waiting, self._intake.moved_at, self._settings.stall_s)
+        intake, limit = self._intake, self._settings.stall_s
         reason = (
-            reason or overdue(self._handler.oldest(), longest_in_hand(self._settings), "a mail") or self._watch.reason
+            stalled(waiting, intake.moved_at, limit)
+            or uncommitted(intake.owed_at, intake.moved_at, limit)
+            or overdue(self._handler.oldest(), longest_in_hand(self._settings), "a mail")
+            or self._watch.reason
         )
         facts = {
             "unfinished": float(self._intake.unfinished),

@@ -39,6 +39,17 @@ def stalled(unfinished: int, moved_at: float, limit: float) -> str:
     return ""
 
 
+def uncommitted(owed_at: float | None, moved_at: float, limit: float) -> str:
+    """Why a service whose records finish is taken for stalled all the same: no commit was stored for ``limit`` seconds.
+
+    While nothing finishes either, this says nothing: then it is likely the log that is away.
+    """
+    now = time.monotonic()
+    if owed_at is not None and now - owed_at > limit > now - moved_at:
+        return f"records finish, and no commit was stored for {now - owed_at:.0f} s"
+    return ""
+
+
 def overdue(oldest: float, limit: float, what: str) -> str:
     """Why one piece of work is taken for wedged while others go on: it is ``oldest`` seconds old, and may be ``limit``.
 

@@ -76,6 +76,8 @@ class FaustIntake:
         self._standing = Standing()
         self.moved_at = time.monotonic()
         """When a record was last finished, or nothing was unfinished (monotonic seconds): a watchdog reads it."""
+        self.owed_at: float | None = None
+        """Since when commits have not been stored that are due (monotonic seconds), None when none is."""
         self.joined = asyncio.Event()
         """Set once the group assigned something, or nothing, to this member."""
         self._membership = use_direct_consumer(app, topics)
@@ -106,6 +108,7 @@ class FaustIntake:
         """Start the Faust application in the running loop and wait until the group has admitted it."""
         await self._app.start()
         self._commit_task = asyncio.create_task(self._commit_forever(), name="commit")
+        self._commit_task.add_done_callback(self._commits_ended)
 
     async def stop(self) -> None:
         """Drain, commit the finished prefix, leave the group."""
@@ -256,13 +259,24 @@ class FaustIntake:
                 last = time.monotonic()
                 await self._commit(list(self._leases.values()))
 
+    def _commits_ended(self, task: asyncio.Task[None]) -> None:
+        """Without commits everything would be read again after the next restart, and the restart is due."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("commits.ended", error=repr(error))
+            self._failed = error
+
     async def _commit(self, leases: list[_Lease]) -> None:
         moved: dict[TP, int] = {}
         for lease in leases:
             offset = lease.window.committable
             if offset is not None and offset != lease.committed and not lease.revoked:
                 moved[lease.tp] = offset
+        if not moved:
+            self.owed_at = None
+        elif self.owed_at is None:
+            self.owed_at = time.monotonic()
         if moved and await self._consumer._commit(moved):  # noqa: SLF001  the ordered prefix, not Faust's acks
+            self.owed_at = None
             for lease in leases:
                 if (stored := moved.get(lease.tp)) is not None:
                     lease.committed = stored
