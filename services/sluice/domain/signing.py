@@ -59,8 +59,10 @@ def relaxed_body(body: bytes) -> bytes:
 
 def relaxed_field(name: bytes, value: bytes) -> bytes:
     """RFC 6376 section 3.4.2, without a CRLF at the end. ``value`` is what follows the colon, folds included."""
-    value = _whitespace.sub(b" ", value.replace(b"\r\n", b"")).strip(b" ")
-    return b"%b:%b" % (name.strip(b" \t").lower(), value)
+    value = value.replace(b"\r\n", b"")
+    if b"\t" in value or b"  " in value:
+        value = _whitespace.sub(b" ", value)
+    return b"%b:%b" % (name.strip(b" \t").lower(), value.strip(b" "))
 
 
 def digest(content: bytes) -> Digest:
