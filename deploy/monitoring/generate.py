@@ -41,7 +41,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
          " / ignoring (reason) group_left"
          " sum by (priority) (rate(sluice_delivery_seconds_count[$__rate_interval]))")),
         ("Put off, by reason", "ops", "{{reason}}", "sum by (reason) (rate(sluice_put_off_total[$__rate_interval]))"),
-        ("In deliver's memory", "short", "{{reason}}", "sum by (reason) (sluice_waiting)"),
+        ("Wait in memory", "short", "{{service}} {{reason}}", "sum by (service, reason) (sluice_waiting)"),
         ("Rest in the wheel, by tier", "short", "{{topic}}",
          'sum by (topic) (sluice_lag_records{topic=~"mail[.]wheel.*"})'),
         ("Held in memory, by tier", "short", "{{tier}}", "sum by (tier) (sluice_wheel_resting)"),

@@ -9,13 +9,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from faust.types import TP
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.deliver import Worker, rules_with
+from tests.support.figures import by_labels
 
-from sluice.adapters.kafka.standing import Standing
 from sluice.adapters.memory.outcomes import MemoryOutcomes
 from sluice.adapters.telemetry.health import HealthServer
 from sluice.adapters.telemetry.loop_delay import LoopDelay
@@ -28,23 +27,11 @@ from sluice.domain.mail import read_mail
 from sluice.domain.shaping import Rate
 from sluice.domain.smtp import Replied
 from sluice.domain.spread import Spread
-from sluice.domain.window import Window
 from sluice.ports.health import Health
 from sluice.ports.intake import Taken
 from sluice.ports.metrics import DELIVERY, LIVE, METRICS, OUTCOMES, Figure
 from sluice.runtime.config import load_settings
 from sluice.runtime.telemetry import resource
-
-Found = dict[tuple[str, ...], float]
-
-
-def by_labels(figures: Iterable[Figure], name: str) -> Found:
-    """The values of one metric by their labels."""
-    return {
-        figure.labels: sum(figure.value.counts) if isinstance(figure.value, Spread) else figure.value
-        for figure in figures
-        if figure.metric.name == name
-    }
 
 
 def counting(worker: Worker, *sites: str) -> OutcomeTally:
@@ -220,56 +207,6 @@ async def test_mails_in_hand_are_told_by_where_they_are() -> None:
     found = by_labels(figures, "sluice.waiting")
     assert sum(found.values()) == 3
     await worker.close()
-
-
-class Lease:
-    """A partition as the intake holds it."""
-
-    def __init__(self) -> None:
-        self.tp = TP("mail.ready.high", 0)
-        self.window = Window()
-        self.bytes = 0
-        self.committed: int | None = None
-
-
-def record(offset: int, stored_at: float) -> Taken:
-    """A record of the partition."""
-    return Taken("mail.ready.high", 0, offset, None, b"x" * 100, [], stored_at)
-
-
-def test_lag_is_told_in_records_and_in_the_age_of_the_oldest_that_is_unfinished() -> None:
-    standing, lease, now = Standing(), Lease(), time.time()
-    for offset in range(10):
-        lease.window.take(offset)
-        standing.took(record(offset, now - 100 + offset * 10))
-    for offset in (0, 1, 2, 4, 5):
-        lease.window.finish(offset)
-
-    def told(end: int | None) -> tuple[float, float, float]:
-        figures = list(standing.figures([lease], lambda _: end, time.monotonic() - 5))
-        names = ("sluice.lag.records", "sluice.lag.age", "sluice.records.unfinished")
-        lag, age, unfinished = (by_labels(figures, name)[("mail.ready.high",)] for name in names)
-        return lag, age, unfinished
-
-    lag, age, unfinished = told(end=25)
-    assert (lag, unfinished) == (22, 5)
-    assert age == pytest.approx(70, abs=5)
-    assert told(end=None)[0] == 5
-    for offset in range(10):
-        lease.window.finish(offset)
-    assert told(end=10) == (0, pytest.approx(0, abs=0.1), 0)
-
-
-def test_a_lone_record_that_is_stuck_grows_old_however_often_it_is_asked() -> None:
-    """Also when the one before it, of the same half second, is finished."""
-    standing, lease, now = Standing(), Lease(), time.time()
-    for offset in range(2):
-        lease.window.take(offset)
-        standing.took(record(offset, now - 600 + offset / 10))
-    lease.window.finish(0)
-    for _ in range(3):
-        figures = list(standing.figures([lease], lambda _: 2, time.monotonic()))
-        assert by_labels(figures, "sluice.lag.age")[("mail.ready.high",)] == pytest.approx(600, abs=5)
 
 
 async def test_a_store_is_timed_and_its_refusals_are_counted() -> None:

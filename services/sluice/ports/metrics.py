@@ -156,9 +156,9 @@ PUT_OFF = Metric(
     answers="Why is mail late?",
 )  # fmt: skip
 WAITING = Metric(
-    name="sluice.waiting", kind="gauge", unit="{mail}", labels=("reason",), services=("deliver",),
-    meaning="Mails in deliver's memory: in a lane's queue, for a shared_limit, under attempt, or on another way: DNS, "
-    "Kafka's acknowledgement",
+    name="sluice.waiting", kind="gauge", unit="{mail}", labels=("reason",), services=("deliver", "wheel"),
+    meaning="Mails in memory. Deliver: in a lane's queue, for a shared_limit, under attempt, or other: DNS, Kafka's "
+    "acknowledgement. Wheel: for their schedule, a rate, a connection, or to retry",
     answers="Why is mail late?",
 )  # fmt: skip
 CONNECTIONS = Metric(

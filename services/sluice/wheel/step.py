@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from sluice.domain.errors import Undecodable
-from sluice.domain.mail import NOT_BEFORE, RETURN_TO
+from sluice.domain.mail import NOT_BEFORE, PROGRESS, RETURN_TO, Waits
 from sluice.domain.schedule import Enter, next_step, rests_until
 from sluice.domain.topics import READY, SEND, WHEEL
 from sluice.ports.bus import Record
@@ -16,6 +18,15 @@ _milliseconds = re.compile(rb"[0-9]{1,14}")
 """To the year 5138, which is as good as never."""
 _place = re.compile(r"([^:]+)(?::([0-9]{1,9}))?")
 _RETURNS: frozenset[str] = frozenset((*SEND.values(), *READY.values()))
+REASONS: tuple[str, ...] = (*Waits.__struct_fields__, "other")
+"""What :func:`waits_for` may say."""
+
+
+class _Why(msgspec.Struct, frozen=True):
+    reason: str | None = None
+
+
+_why = msgspec.json.Decoder(_Why).decode
 
 
 def due_at(record: Taken) -> float:
@@ -31,6 +42,18 @@ def move_on(record: Taken, now: float) -> Record:
     topic, partition = _return_to(record)
     headers = [pair for pair in record.headers if pair[0] not in (NOT_BEFORE, RETURN_TO)]
     return Record(topic, record.value, record.key, headers, partition)
+
+
+def waits_for(record: Taken) -> str:
+    """What a record of ``mail.wheel.*`` waits for: its ``schedule``, or what deliver put its mail off for."""
+    headers = dict(record.headers)
+    if headers.get(RETURN_TO, b"").startswith(b"mail.send."):
+        return "schedule"
+    try:
+        reason = _why(headers.get(PROGRESS, b"{}")).reason
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "other"
+    return reason if reason in REASONS else "other"
 
 
 def _not_before(record: Taken) -> float:

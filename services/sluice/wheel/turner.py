@@ -19,9 +19,9 @@ from sluice.ports.bus import Bus, Position, Record
 from sluice.ports.clock import Clock
 from sluice.ports.follower import Follower, Part
 from sluice.ports.intake import Taken
-from sluice.ports.metrics import COMMIT_AGE, WHEEL_DUE, WHEEL_LATENESS, WHEEL_RESTING, Figure
+from sluice.ports.metrics import COMMIT_AGE, WAITING, WHEEL_DUE, WHEEL_LATENESS, WHEEL_RESTING, Figure
 from sluice.ports.records import dead_record
-from sluice.wheel.step import due_at, move_on
+from sluice.wheel.step import REASONS, due_at, move_on, waits_for
 
 log = structlog.get_logger(__name__)
 RESTING_RECORDS = 2000
@@ -38,7 +38,7 @@ class _Resting:
 
     def __init__(self) -> None:
         self.window = Window()
-        self.heap: list[tuple[float, int, Taken]] = []
+        self.heap: list[tuple[float, int, Taken, str]] = []
         self.bytes = 0
         self.committed: int | None = None
         self.paused = False
@@ -68,16 +68,20 @@ class WheelTurner:
         """See :class:`sluice.ports.metrics.Figures`."""
         now = self._clock.now()
         resting: dict[str, int] = {}
+        reasons = dict.fromkeys(REASONS, 0)
         due = Spread(_WITHIN)
         for (topic, _), part in self._parts.items():
             tier = _TIER.get(topic, topic)
             resting[tier] = resting.get(tier, 0) + len(part.heap)
-            for at, _, _ in part.heap:
+            for at, _, _, reason in part.heap:
                 due.add(at - now)
+                reasons[reason] += 1
         for tier, count in resting.items():
             yield Figure(WHEEL_RESTING, count, (tier,))
         for name, count in zip(_DUE, due.counts, strict=True):
             yield Figure(WHEEL_DUE, count, (name,))
+        for reason, count in reasons.items():
+            yield Figure(WAITING, count, (reason,))
         yield Figure(WHEEL_LATENESS, self._lateness)
         yield Figure(COMMIT_AGE, time.monotonic() - self.turned_at)
 
@@ -118,7 +122,7 @@ class WheelTurner:
             await self._bury(record, error)
             part.window.finish(record.offset)
             return
-        heapq.heappush(part.heap, (due, next(self._order), record))
+        heapq.heappush(part.heap, (due, next(self._order), record, waits_for(record)))
         part.bytes += record.size
 
     def _there(self, record: Record) -> Record:
