@@ -17,6 +17,10 @@ class CountingSink:
         """When each mail's final dot came, and its recipient's domain."""
         self.opened: list[tuple[float, int, int]] = []
         """Changes in the number of connections: time, connection, +1 or -1."""
+        self.sources: dict[int, str] = {}
+        """The address that a connection came from."""
+        self.took: list[int] = []
+        """The connection that each of ``mails`` came over."""
         self.domains: dict[int, str] = {}
         """The domain that a connection's mails went to."""
         self._ready = threading.Event()
@@ -46,6 +50,7 @@ class CountingSink:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = len(self.opened)
         self.opened.append((time.monotonic(), number, 1))
+        self.sources[number] = writer.get_extra_info("peername")[0]
         try:
             writer.write(b"220 sink\r\n")
             while line := await reader.readline():
@@ -56,6 +61,7 @@ class CountingSink:
                     writer.write(b"354 go on\r\n")
                     await reader.readuntil(b"\r\n.\r\n")
                     self.mails.append((time.monotonic(), self.domains[number]))
+                    self.took.append(number)
                 writer.write(b"250-sink\r\n250 PIPELINING\r\n" if word == b"EHLO" else b"250 ok\r\n")
                 if word == b"QUIT":
                     break
@@ -69,9 +75,13 @@ class CountingSink:
         """Mails by recipient domain."""
         return Counter(domain for _, domain in self.mails)
 
-    def busiest_second(self, domain: str) -> int:
-        """The most mails to a domain in any second."""
-        times = sorted(at for at, to in self.mails if to == domain)
+    def busiest_second(self, domain: str, source: str | None = None) -> int:
+        """The most mails to a domain in any second, from one address if given."""
+        times = sorted(
+            at
+            for (at, to), number in zip(self.mails, self.took, strict=True)
+            if to == domain and source in (None, self.sources[number])
+        )
         most, start = 0, 0
         for end, at in enumerate(times):
             while at - times[start] >= 1.0:
@@ -79,11 +89,11 @@ class CountingSink:
             most = max(most, end - start + 1)
         return most
 
-    def most_open(self, domain: str) -> int:
-        """The most connections open to a domain at once."""
+    def most_open(self, domain: str, source: str | None = None) -> int:
+        """The most connections open to a domain at once, from one address if given."""
         most = now = 0
         for _, number, change in self.opened:
-            if self.domains.get(number) == domain:
+            if self.domains.get(number) == domain and source in (None, self.sources[number]):
                 now += change
                 most = max(most, now)
         return most
