@@ -39,8 +39,11 @@ ENVIRONMENT = {
     "SLUICE_SMTP_COMMAND_S": "5",
     "SLUICE_SMTP_DATA_S": "5",
     "SLUICE_SMTP_DOT_S": "5",
+    "SLUICE_STALL_S": "40",
 }
-"""Real servers are waited for up to ten minutes; a laboratory that hangs them would be, too."""
+"""Real servers are waited for up to ten minutes; a laboratory that hangs them would be, too. What stands still is found
+and replaced before patience ends: mail that only that could bring back is late, not lost, and the report says who ended.
+"""
 TELL_EVERY = 2.0
 QUIET = 12.0
 """Seconds without a mail at the receiving server after which none is expected any more."""
