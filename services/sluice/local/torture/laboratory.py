@@ -41,8 +41,8 @@ ENVIRONMENT = {
     "SLUICE_SMTP_DOT_S": "5",
     "SLUICE_STALL_S": "40",
 }
-"""Real servers are waited for up to ten minutes; a laboratory that hangs them would be, too. What stands still is replaced
-before patience ends: mail that only that could bring back is late, not lost, and the report says who ended.
+"""Real servers are waited for up to ten minutes; a laboratory that hangs them would be, too. What stands still is
+replaced before patience ends: mail that only that could bring back is late, not lost, and the report says who ended.
 """
 TELL_EVERY = 2.0
 QUIET = 12.0
