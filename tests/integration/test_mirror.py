@@ -14,14 +14,19 @@ from sluice.adapters.clickhouse import migrations
 from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.clickhouse.mirror import ClickHouseReference
 from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
+from sluice.adapters.embedded.kafka import EmbeddedKafka
 from sluice.adapters.system.clock import SystemClock
 from sluice.domain.reference import SiteControl, Suppression, Template, TemplateContent, Tenant
-from sluice.domain.topics import SITES, SUPPRESSIONS, TEMPLATES, TENANTS
+from sluice.domain.topics import SITES, SUPPRESSIONS, TEMPLATES, TENANTS, Layout, topics
+from sluice.ports.bus import Record
 from sluice.ports.follower import Part, Polled
 from sluice.ports.intake import Taken
+from sluice.record.agent import open_record
 from sluice.record.mirror import Mirror
+from sluice.runtime import console, wiring
+from sluice.runtime.config import load_settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
 
@@ -108,3 +113,27 @@ async def test_what_holds_now_is_mirrored_and_mirroring_again_changes_nothing(tm
         assert rows("ref_sites", "site, reason, until") == [{"site": "slow.example", "reason": "asked", "until": None}]
         with contextlib.suppress(Exception):
             clickhouse.close()
+
+
+async def test_the_record_service_mirrors_beside_recording(tmp_path: Path) -> None:
+    broker = EmbeddedKafka.on_free_ports(tmp_path / "kafka")
+    await asyncio.to_thread(broker.start)
+    try:
+        with EmbeddedClickHouse.on_free_port(tmp_path / "clickhouse") as server:
+            settings = load_settings(kafka_bootstrap=broker.bootstrap, clickhouse_url=server.url)
+            clickhouse = ClickHouse(Target(server.url))
+            migrations.apply(clickhouse)
+            console.topic_admin(settings).apply(topics(Layout()))
+            service = await open_record(settings)
+            await service.start()
+            tenant = Tenant(tenant_id="acme", domains=["acme.example"])
+            bus = wiring.bus(settings)
+            await bus.publish(Record(TENANTS, msgspec.json.encode(tenant), b"acme"))
+            counted = "SELECT count() AS n FROM sluice.ref_tenants FINAL"
+            await until(lambda: clickhouse.rows(counted)[0]["n"] == 1)
+            assert service.health.live
+            await service.stop()
+            await bus.close()
+            clickhouse.close()
+    finally:
+        await asyncio.to_thread(broker.stop)
