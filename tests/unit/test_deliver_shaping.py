@@ -138,6 +138,40 @@ async def test_when_partitions_are_added_a_lane_is_let_go_by_one_worker_before_a
     await worker.close()
 
 
+async def test_mail_that_was_read_at_its_new_home_before_the_growth_was_noticed_stays_there() -> None:
+    """The count of partitions is known a moment before lanes are looked through; what came meanwhile is at home."""
+    worker = Worker(rules=rules_with(connections=1), patience=60.0)
+    worker.handler.sweep()
+    grown = next(
+        count
+        for count in range(5, 40)
+        if lane_partition("site.example#0", count) != lane_partition("site.example#0", worker.partitions)
+    )
+    worker.bus.grow(READY["normal"], grown)
+    worker.bus.grow(OUTCOME, grown)
+    worker.partitions = grown
+    gate = asyncio.Event()
+
+    async def wait(_: Transaction) -> Replied:
+        await gate.wait()
+        return Replied("dot", 250, "ok")
+
+    worker.mailer.answer("m0@site.example", wait)
+    records = [worker.record(worker.envelope(f"m{number}")) for number in range(4)]
+    await worker.take(*records)
+    assert worker.done == []
+    worker.handler.sweep()
+    await worker.settle()
+    assert worker.bus.stored[READY["normal"], records[0].partition] == []
+    gate.set()
+    for _ in range(20):
+        await worker.clock.advance(1.0)
+        worker.handler.sweep()
+    assert sorted(each.transaction.rcpt_to for each in worker.mailer.taken) == [f"m{n}@site.example" for n in range(4)]
+    assert sorted(worker.done) == [0, 1, 2, 3]
+    await worker.close()
+
+
 async def test_a_kind_of_reply_that_comes_often_lowers_the_rate_for_a_while() -> None:
     """Three in a minute, here; then the site's own rate again."""
     trigger = Trigger(id="often", action="lower_rate", factor=0.25, count=3, within=60.0, lasts=600.0, codes=("452",))
