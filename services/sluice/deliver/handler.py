@@ -10,7 +10,7 @@ import structlog
 
 from sluice.deliver.books import Books
 from sluice.deliver.growth import Growth
-from sluice.deliver.item import Item
+from sluice.deliver.item import Item, done_already
 from sluice.deliver.lane import Lane, forget
 from sluice.deliver.paths import Path, Paths
 from sluice.deliver.senders import Senders
@@ -93,9 +93,8 @@ class DeliverHandler:
         def finished() -> None:
             items.discard(item)
             done()
-            # The item holds this function and this function the item: left so, each mail would lie in memory until the
-            # collector finds it, and the loop would stand still meanwhile, for a tenth of a second and more.
-            item.done = _done_already
+            # Item and function hold each other; what the collector has to find makes the loop stand still for 0.1 s.
+            item.done = done_already
 
         item = Item(mail, record, finished, self._clock.now())
         items.add(item)
@@ -267,10 +266,6 @@ class DeliverHandler:
 
     def _send_home(self, item: Item) -> None:
         record, home = item.record, self._growth.home(item.mail.envelope.lane)
-        if home == record.partition:
-            # It was read there already, and would be taken for a repeat of itself.
-            self._route(item)
-            return
         self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
 
     async def sweep_forever(self) -> None:
@@ -296,8 +291,4 @@ class DeliverHandler:
 
 
 async def _nothing_to_do(_: set[int]) -> None:
-    return
-
-
-def _done_already() -> None:
     return

@@ -39,3 +39,7 @@ class Item:
     def waits_at(self, now: float) -> Waits:
         """Its waits, with the time in this worker's queue counted as waiting for a connection."""
         return self.waits.plus("connection", (now - self.taken_at) * 1000)
+
+
+def done_already() -> None:
+    """For :attr:`Item.done` once it was called."""
