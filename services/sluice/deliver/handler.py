@@ -266,6 +266,10 @@ class DeliverHandler:
 
     def _send_home(self, item: Item) -> None:
         record, home = item.record, self._growth.home(item.mail.envelope.lane)
+        if home == record.partition:
+            # It was read there already, and would be taken for a repeat of itself.
+            self._route(item)
+            return
         self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
 
     async def sweep_forever(self) -> None:
