@@ -236,6 +236,25 @@ async def test_records_that_arrive_with_a_rebalance_are_not_lost(group: Group) -
         steady.taken.clear()
 
 
+async def test_what_its_producer_took_back_is_not_taken(group: Group) -> None:
+    """An upstream service may publish in transactions."""
+    (topic,) = make_topics(group.bootstrap)
+    producer = Producer({"bootstrap.servers": group.bootstrap, "transactional.id": uuid.uuid4().hex})
+    producer.init_transactions(20)
+    for end in (producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        for _ in range(3):
+            producer.produce(topic, end.__name__.encode())
+        producer.flush(20)
+        end(20)
+    notes = Notes()
+    await group.join((topic,), notes)
+    await until(lambda: len(notes.taken) >= 3)
+    assert [record.value for record, _ in notes.taken] == [b"commit_transaction"] * 3
+    notes.finish(lambda _: True)
+    await until(lambda: committed(group.bootstrap, group.name, topic) > 6)
+
+
 async def test_headers_and_time_of_a_record_arrive(group: Group) -> None:
     """The envelope is in them."""
     (topic,) = make_topics(group.bootstrap)

@@ -122,8 +122,10 @@ async def fetch_by_urgency(consumer: Any, topics: Iterable[str]) -> None:
     # aiokafka makes its fetcher itself, and says what it makes it of in private only.
     names = (
         "key_deserializer", "value_deserializer", "fetch_min_bytes", "max_partition_fetch_bytes", "check_crcs",
-        "retry_backoff_ms", "auto_offset_reset", "isolation_level", "client_rack",
+        "retry_backoff_ms", "auto_offset_reset", "client_rack",
     )  # fmt: skip
     options = {name: getattr(consumer, f"_{name}") for name in names}
+    # Faust reads what was never committed unless it writes transactions itself: an event that its producer took back.
+    options["isolation_level"] = "read_committed"
     await consumer._fetcher.close()  # noqa: SLF001
     consumer._fetcher = UrgencyFetcher(consumer._client, consumer._subscription, topics, **options)  # noqa: SLF001
