@@ -93,7 +93,7 @@ def told(*arguments: str) -> list[dict[str, Any]]:
 
 def tried(of: Envelope, at: float, **more: Any) -> Outcome:
     """An attempt that was put off."""
-    due = at + 300
+    due = at + 3600
     return RECORDER.of_mail(
         of, "deferred", at, 1, attempt=1, result=GREYLISTED, verdict=RULE, way=WAY, duration_ms=1200.0,
         next_attempt_at=due, **more,

@@ -138,6 +138,26 @@ async def test_when_partitions_are_added_a_lane_is_let_go_by_one_worker_before_a
     await worker.close()
 
 
+async def test_a_lane_that_growth_takes_while_its_partition_goes_is_gone_once() -> None:
+    """Both may happen at one moment: workers join when partitions are added."""
+    worker = Worker()
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    worker.handler.sweep()
+    grown = next(count for count in range(5, 40) if lane_partition("site.example#0", count) != record.partition)
+
+    async def grow(_: set[int]) -> None:
+        worker.bus.grow(READY["normal"], grown)
+        worker.partitions = grown
+        worker.handler.sweep()
+
+    worker.handler.before_leaving = grow
+    assert "site.example#0" in worker.handler.lanes
+    await worker.handler.revoked({record.partition})
+    assert "site.example#0" not in worker.handler.lanes
+    await worker.close()
+
+
 async def test_mail_that_was_read_at_its_new_home_before_the_growth_was_noticed_stays_there() -> None:
     """The count of partitions is known a moment before lanes are looked through; what came meanwhile is at home."""
     worker = Worker(rules=rules_with(connections=1), patience=60.0)

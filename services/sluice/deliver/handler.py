@@ -227,8 +227,10 @@ class DeliverHandler:
         await self._senders.leave(set(going.values()))
         await self._books.settled()
         await self.before_leaving(partitions)
-        for name in going:
-            del self.lanes[name]
+        for name, lane in going.items():
+            # Growth, or a long silence, may have taken it out meanwhile.
+            if self.lanes.get(name) is lane:
+                del self.lanes[name]
         for partition in partitions:
             self._ledgers.pop(partition, None)
 

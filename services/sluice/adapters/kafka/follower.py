@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from sluice.adapters.kafka.survey import KafkaAway, KafkaSurvey
 from sluice.domain.mail import Headers
 from sluice.ports.follower import Part, Polled
 from sluice.ports.intake import Taken
@@ -20,6 +21,8 @@ from sluice.ports.metrics import LAG, PARTITIONS, TAKEN, Figure
 log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 10.0
 """How often Kafka is asked how far the group is behind."""
+LOOK_S = 1.0
+"""How long it may take to answer: polling waits for it."""
 
 
 class KafkaFollower:
@@ -32,6 +35,7 @@ class KafkaFollower:
         self._counts: defaultdict[str, int] = defaultdict(int)
         self._lag: dict[str, int] = {}
         self._look_at = time.monotonic()
+        self._survey = KafkaSurvey(options)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{group}-poll")
         self._consumer = Consumer(
             {
@@ -73,10 +77,11 @@ class KafkaFollower:
         """See how far the commits are behind; what Kafka does not say at once stays as it was."""
         lag: dict[str, int] = {}
         try:
-            for at in self._consumer.committed([TopicPartition(*part) for part in self._owned], timeout=1.0):
-                low, high = self._consumer.get_watermark_offsets(TopicPartition(at.topic, at.partition), timeout=1.0)
+            spans = self._survey.spans_of(self._owned, LOOK_S)
+            for at in self._consumer.committed([TopicPartition(*part) for part in self._owned], timeout=LOOK_S):
+                low, high = spans[at.topic, at.partition]
                 lag[at.topic] = lag.get(at.topic, 0) + max(0, high - max(at.offset, low))
-        except KafkaException as error:
+        except (KafkaException, KafkaAway) as error:
             log.info("kafka.lag_not_known", error=str(error))
         else:
             self._lag = lag

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from sluice.adapters.kafka.loading import LoadingThread
 from sluice.adapters.kafka.reading import BATCH, ends
+from sluice.adapters.kafka.survey import KafkaAway, KafkaSurvey
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.errors import Undecodable
 from sluice.domain.topics import PROFILES, SUPPRESSIONS, TEMPLATES, TENANTS
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 FOLLOWED = (TENANTS, TEMPLATES, PROFILES, SUPPRESSIONS)
 LOOK_EVERY_S = 5.0
 """How often Kafka is asked whether there is more than what has come."""
+LOOK_S = 1.0
+"""How long it may take to answer: what comes waits for it."""
 
 
 class KafkaReference(LoadingThread):
@@ -29,6 +32,7 @@ class KafkaReference(LoadingThread):
         super().__init__(options, "reference")
         self._catalogue = catalogue
         self._topics = topics
+        self._survey = KafkaSurvey(options)
         self._lag = 0
         self._complete_at = time.monotonic()
 
@@ -69,13 +73,14 @@ class KafkaReference(LoadingThread):
     def _look(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """See whether everything has come; while Kafka does not answer, the age grows."""
         try:
-            lag = 0
-            for at in consumer.position([TopicPartition(part.topic, part.partition) for part in partitions]):
-                low, high = consumer.get_watermark_offsets(TopicPartition(at.topic, at.partition), timeout=2)
-                lag += max(0, high - max(at.offset, low))
-        except KafkaException as error:
-            log.warning("reference.not_known", error=str(error.args[0]))
+            spans = self._survey.spans_of([(part.topic, part.partition) for part in partitions], LOOK_S)
+        except KafkaAway as error:
+            log.warning("reference.not_known", error=str(error))
             return
+        lag = 0
+        for at in consumer.position([TopicPartition(part.topic, part.partition) for part in partitions]):
+            low, high = spans[at.topic, at.partition]
+            lag += max(0, high - max(at.offset, low))
         self._lag = lag
         if not lag:
             self._complete_at = time.monotonic()

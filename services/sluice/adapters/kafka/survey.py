@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -50,16 +50,29 @@ class KafkaSurvey:
 
     def spans(self, partitions: Mapping[str, int]) -> dict[tuple[str, int], Span]:
         """What each partition of the given topics holds."""
-        places = [(topic, number) for topic, count in partitions.items() for number in range(count)]
+        return self.spans_of([(topic, number) for topic, count in partitions.items() for number in range(count)])
+
+    def spans_of(
+        self, places: Collection[tuple[str, int]], timeout_s: float = TIMEOUT_S
+    ) -> dict[tuple[str, int], Span]:
+        """What each of these partitions holds.
+
+        A consumer would answer this too, one partition at a time and each behind its own waiting fetches.
+        """
         if not places:
             return {}
-        first, end = (self._offsets(places, spec) for spec in _ENDS)
+        first, end = (self._offsets(places, spec, timeout_s) for spec in _ENDS)
         return {place: (first[place], end[place]) for place in places}
 
-    def _offsets(self, places: Iterable[tuple[str, int]], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def _offsets(
+        self, places: Collection[tuple[str, int]], spec: OffsetSpec, timeout_s: float
+    ) -> dict[tuple[str, int], int]:
+        asked = {TopicPartition(*place): spec for place in places}
         try:
-            futures = self._admin.list_offsets({TopicPartition(*place): spec for place in places})
-            found = {part: future.result(TIMEOUT_S) for part, future in futures.items()}
+            futures = self._admin.list_offsets(asked, request_timeout=timeout_s)
+            found = {part: future.result(timeout_s + 1) for part, future in futures.items()}
+        except TimeoutError as error:
+            raise KafkaAway(f"Kafka does not answer within {timeout_s:g} s") from error
         except KafkaException as error:
             raise self._away(error) from error
         return {(part.topic, part.partition): int(result.offset) for part, result in found.items()}
