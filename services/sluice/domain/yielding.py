@@ -17,10 +17,10 @@ class Yielding(msgspec.Struct, frozen=True):
     machine late may have nothing to do with bulk. Each look multiplies by ``cut`` or adds ``gain``.
     """
 
-    target: float = 0.004
-    least: float = 0.2
-    cut: float = 0.8
-    gain: float = 0.04
+    target: float = 0.002
+    least: float = 0.05
+    cut: float = 0.7
+    gain: float = 0.02
 
     def __post_init__(self) -> None:
         if not (self.target > 0 and 0 < self.least <= 1 and 0 < self.cut < 1 and self.gain > 0):
