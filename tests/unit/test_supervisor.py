@@ -1,10 +1,12 @@
 """The supervisor, with small real processes."""
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -297,6 +299,36 @@ def test_a_log_is_rotated_before_it_passes_its_limit_and_the_oldest_dropped(tmp_
     file.close()
     kept = {path.name: path.read_bytes()[:1] for path in tmp_path.iterdir()}
     assert kept == {"x.log": b"e", "x.log.1": b"d", "x.log.2": b"c"}
+
+
+@given(
+    lines=st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=30),
+    cuts=st.lists(st.integers(1, 80), min_size=1, max_size=10),
+)
+def test_a_log_keeps_its_limit_however_much_is_written_at_once(lines: list[bytes], cuts: list[int]) -> None:
+    text = b"".join(line + b"\n" for line in lines)
+    with tempfile.TemporaryDirectory() as folder:
+        file = RotatedFile(Path(folder) / "x.log", limit=20, kept=1000)
+        rest, sizes = text, itertools.cycle(cuts)
+        while rest:
+            size = next(sizes)
+            file.write(rest[:size])
+            rest = rest[size:]
+        file.close()
+        names = ["x.log", *(f"x.log.{n}" for n in range(1, len(list(Path(folder).iterdir()))))]
+        parts = [(Path(folder) / name).read_bytes() for name in reversed(names)]
+    assert b"".join(parts) == text
+    assert all(len(part) <= 20 for part in parts)
+
+
+def test_a_log_is_cut_between_lines(tmp_path: Path) -> None:
+    file = RotatedFile(tmp_path / "x.log", limit=10, kept=2)
+    file.write(b"one\ntwo\nthree\n")
+    file.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "x.log": b"three\n",
+        "x.log.1": b"one\ntwo\n",
+    }
 
 
 def test_a_log_is_continued_by_the_next_run(tmp_path: Path) -> None:

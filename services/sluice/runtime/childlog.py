@@ -9,7 +9,7 @@ TAIL_BYTES = 64 * 1024
 
 class RotatedFile:
     """Appends to ``path``; when it would pass ``limit`` bytes it becomes ``path.1``, the former ``path.1`` ``path.2``,
-    and so on up to ``kept`` old files."""
+    and so on up to ``kept`` old files. It is cut between lines where that is possible."""
 
     def __init__(self, path: Path, limit: int, kept: int) -> None:
         self.path = path
@@ -19,15 +19,24 @@ class RotatedFile:
         self._open()
 
     def write(self, data: bytes) -> None:
-        """Append; it is in the file when this returns."""
-        if self._size and self._size + len(data) > self._limit:
+        """Append; it is in the files when this returns, however much came at once."""
+        while self._size + len(data) > self._limit:
+            room = self._limit - self._size
+            end = data.rfind(b"\n", 0, room) + 1
+            if not (end or self._size):
+                end = room
+            self._append(data[:end])
+            data = data[end:]
             self._rotate()
-        self._file.write(data)
-        self._size += len(data)
+        self._append(data)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        self._file.write(data)
+        self._size += len(data)
 
     def _open(self) -> None:
         self._file = self.path.open("ab", buffering=0)
