@@ -18,7 +18,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture check kube-check kube-dry-run up bench bench-compare bench-all schemas format clean
+.PHONY: help demo test fuzz torture check kube-check kube-dry-run up bench bench-compare bench-all schemas format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
@@ -29,6 +29,9 @@ demo: $(SYNCED) ## Start everything, send mail through it, and account for every
 
 test: $(SYNCED) ## Run all tests, over real parts
 	$(BIN)/pytest $(ARGS)
+
+fuzz: $(SYNCED) ## Draw other examples than the tests do, and more, for what reads from outside
+	$(BIN)/pytest --hypothesis-profile fuzz tests/unit $(ARGS)
 
 torture: $(SYNCED) ## Hurt a running Sluice by a plan for some minutes, and account for every mail
 	$(BIN)/sluice torture --duration 240 $(ARGS)

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from tests.support.stack import Stack
+
+# A check says the same each time it is run on the same code, however slow the machine: what is drawn follows from the
+# test, and no example is timed. `make fuzz` draws anew, and more.
+hypothesis.settings.register_profile("check", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=2_000, print_blob=True)
+hypothesis.settings.load_profile("check")
 
 
 @pytest.fixture(scope="session")
