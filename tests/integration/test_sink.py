@@ -16,7 +16,7 @@ CONTENT = b"Message-ID: <%d@x.example>\r\nSubject: hi\r\n\r\n..dot\r\nhello %d\r
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
     stop, chosen = asyncio.Event(), free_port()
-    running = asyncio.create_task(serve(tmp_path, "127.0.0.1", chosen, free_port(), stop))
+    running = asyncio.create_task(serve(tmp_path, chosen, free_port(), stop))
     await asyncio.sleep(0)
     for _ in range(100):
         try:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -19,12 +19,13 @@ import msgspec
 import uvloop
 from aiohttp import web
 
+from sluice.adapters.embedded.incoming import Command, Content, Incoming
+from sluice.adapters.embedded.listening import listening, until_signal
 from sluice.adapters.embedded.mailbox_store import INDEX, Received, message_id
-from sluice.adapters.embedded.ports import LOOPBACK, PortTaken
 from sluice.domain.errors import SluiceError
 
 LARGEST_COMMAND = 64 * 1024
-END = b"\r\n.\r\n"
+BYE = b"221 2.0.0 Bye\r\n"
 WRITE_EVERY = 0.25
 """Seconds between writes of the index."""
 EHLO = (
@@ -75,9 +76,7 @@ class Conversation(asyncio.Protocol):
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._buffer = bytearray()
-        self._searched = 0
-        self._in_content = False
+        self._incoming = Incoming()
         self._sender = ""
         self._recipients: list[str] = []
         self._transport: asyncio.Transport | None = None
@@ -89,49 +88,34 @@ class Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer all that is complete."""
-        self._buffer += data
+        self._incoming.feed(data)
         replies: list[bytes] = []
-        while (reply := self._take_content() if self._in_content else self._take_command()) is not None:
-            replies.append(reply)
+        while (item := self._incoming.take()) is not None:
+            replies.append(self._take(item) if isinstance(item, Content) else self._answer(item))
         if self._transport is None:
             return
         if replies:
             self._transport.write(b"".join(replies))
-        if replies[-1:] == [b"221 2.0.0 Bye\r\n"] or (not self._in_content and len(self._buffer) > LARGEST_COMMAND):
+        if replies[-1:] == [BYE] or self._incoming.unread > LARGEST_COMMAND:
             self._transport.close()
 
-    def _take_content(self) -> bytes | None:
-        # The line end before the dot may be that of the DATA command.
-        if self._buffer.startswith(b".\r\n"):
-            end, skipped = 0, 3
-        else:
-            end, skipped = self._buffer.find(END, max(0, self._searched - len(END))), len(END)
-        if end < 0:
-            self._searched = len(self._buffer)
-            return None
-        content = bytes(self._buffer[:end])
-        del self._buffer[: end + skipped]
-        self._index.add(content, self._sender, self._recipients)
-        self._in_content, self._searched, self._recipients = False, 0, []
+    def _take(self, content: Content) -> bytes:
+        self._index.add(content.octets, self._sender, self._recipients)
+        self._recipients = []
         return b"250 2.0.0 Counted\r\n"
 
-    def _take_command(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n")
-        if end < 0:
-            return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        match line[:4].upper():
+    def _answer(self, command: Command) -> bytes:
+        match command.verb:
             case b"EHLO":
                 return EHLO
             case b"MAIL":
-                self._sender, self._recipients = _path(line), []
+                self._sender, self._recipients = _path(command.line), []
                 return b"250 2.1.0 Ok\r\n"
             case b"RCPT":
-                self._recipients.append(_path(line))
+                self._recipients.append(_path(command.line))
                 return b"250 2.1.5 Ok\r\n"
             case b"DATA" if self._recipients:
-                self._in_content = True
+                self._incoming.expect_content()
                 return b"354 Go ahead\r\n"
             case b"DATA":
                 return b"503 5.5.1 No recipients\r\n"
@@ -139,7 +123,7 @@ class Conversation(asyncio.Protocol):
                 self._recipients = []
                 return b"250 2.0.0 Ok\r\n"
             case b"QUIT":
-                return b"221 2.0.0 Bye\r\n"
+                return BYE
         return b"502 5.5.2 Not known here\r\n"
 
 
@@ -147,46 +131,23 @@ def _path(line: bytes) -> str:
     return line[line.find(b"<") + 1 : line.find(b">")].decode("utf-8", "replace")
 
 
-async def serve(data: Path, host: str, port: int, control_port: int, stop: asyncio.Event) -> None:
-    """Count mails until ``stop``; ``GET /healthz`` and ``/stats`` at ``control_port``. Raises :class:`PortTaken`."""
+async def serve(data: Path, port: int, control_port: int, stop: asyncio.Event) -> None:
+    """Count mails until ``stop``; ``GET /healthz`` and ``/stats`` at ``control_port``. Raises :class:`.PortTaken`."""
     index = Index(data)
-    loop = asyncio.get_running_loop()
-
-    async def health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
 
     async def stats(_: web.Request) -> web.Response:
         return web.json_response({"accepted": index.accepted})
 
-    application = web.Application()
-    application.add_routes([web.get("/healthz", health), web.get("/stats", stats)])
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    server: asyncio.Server | None = None
     try:
-        try:
-            server = await loop.create_server(lambda: Conversation(index), host, port, backlog=1024)
-        except OSError as error:
-            raise PortTaken(port, "the sink") from error
-        await web.TCPSite(runner, host, control_port).start()
-        while not stop.is_set():
-            index.write()
-            try:
-                await asyncio.wait_for(stop.wait(), WRITE_EVERY)
-            except TimeoutError:
-                continue
+        async with listening(
+            lambda: Conversation(index), [web.get("/stats", stats)], port=port, control_port=control_port
+        ):
+            while not stop.is_set():
+                index.write()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), WRITE_EVERY)
     finally:
-        if server is not None:
-            server.close()
-        await runner.cleanup()
         index.close()
-
-
-async def _run(options: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(options.data, LOOPBACK, options.port, options.control_port, stop)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -195,8 +156,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="where index.jsonl goes")
     parser.add_argument("--port", type=int, default=2525)
     parser.add_argument("--control-port", type=int, required=True)
+    options = parser.parse_args(argv)
     try:
-        uvloop.run(_run(parser.parse_args(argv)))
+        uvloop.run(until_signal(lambda stop: serve(options.data, options.port, options.control_port, stop)))
     except SluiceError as error:
         sys.stderr.write(f"sink: {error}\n")
         return 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Literal, cast, get_args
 import uvloop
 from aiohttp import web
 
+from sluice.adapters.embedded.incoming import Command, Content, Incoming
+from sluice.adapters.embedded.listening import listening, until_signal
 from sluice.adapters.embedded.mailbox_store import message_id
-from sluice.adapters.embedded.ports import LOOPBACK, PortTaken
 from sluice.domain.errors import SluiceError
 from sluice.local.torture.proxy import LINGER_NONE
 from sluice.local.torture.sinklog import SinkLog
@@ -26,7 +26,6 @@ from sluice.local.torture.sinklog import SinkLog
 Mode = Literal["normal", "hang", "drop", "busy"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 EHLO = b"250-sink.localhost\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE\r\n"
-END = b"\r\n.\r\n"
 BUSY = b"421 4.3.2 Too busy\r\n"
 
 
@@ -50,11 +49,9 @@ class Conversation(asyncio.Protocol):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._buffer = bytearray()
-        self._searched = 0
-        self._in_content = False
-        self._silent = False
+        self._incoming = Incoming()
         self._chunks = bytearray()
+        self._silent = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,9 +61,9 @@ class Conversation(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer all that is complete."""
-        self._buffer += data
-        while not self._silent and self._transport is not None:
-            reply = self._take_content() if self._in_content else self._take_command()
+        self._incoming.feed(data)
+        while not self._silent and self._transport is not None and (item := self._incoming.take()) is not None:
+            reply = self._take(item) if isinstance(item, Content) else self._answer(item)
             if reply is None:
                 return
             self._transport.write(reply)
@@ -74,30 +71,8 @@ class Conversation(asyncio.Protocol):
                 self._silent = True
                 self._transport.close()
 
-    def _take_content(self) -> bytes | None:
-        # The line end before the dot may be that of the DATA command.
-        if self._buffer.startswith(b".\r\n"):
-            end, skipped = 0, 3
-        else:
-            end, skipped = self._buffer.find(END, max(0, self._searched - len(END))), len(END)
-        if end < 0:
-            self._searched = len(self._buffer)
-            return None
-        content = bytes(self._buffer[:end])
-        del self._buffer[: end + skipped]
-        self._in_content, self._searched = False, 0
-        return self._conclude(content)
-
-    def _take_command(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n")
-        if end < 0:
-            return None
-        line = bytes(self._buffer[:end])
-        verb = line[:4].upper()
-        if verb == b"BDAT":
-            return self._take_chunk(line, end + 2)
-        del self._buffer[: end + 2]
-        match verb:
+    def _answer(self, command: Command) -> bytes:
+        match command.verb:
             case b"EHLO":
                 return EHLO
             case b"MAIL":
@@ -105,7 +80,7 @@ class Conversation(asyncio.Protocol):
             case b"RCPT":
                 return b"250 2.1.5 Ok\r\n"
             case b"DATA":
-                self._in_content = True
+                self._incoming.expect_content()
                 return b"354 Go ahead\r\n"
             case b"RSET" | b"NOOP":
                 self._chunks.clear()
@@ -114,19 +89,13 @@ class Conversation(asyncio.Protocol):
                 return b"221 2.0.0 Bye\r\n"
         return b"502 5.5.2 Not known here\r\n"
 
-    def _take_chunk(self, line: bytes, start: int) -> bytes | None:
-        """RFC 3030: ``BDAT SIZE [LAST]`` and so many octets."""
-        words = line.split()
-        size = int(words[1])
-        if len(self._buffer) < start + size:
-            return None
-        self._chunks += self._buffer[start : start + size]
-        del self._buffer[: start + size]
-        if words[2:] != [b"LAST"]:
+    def _take(self, content: Content) -> bytes | None:
+        self._chunks += content.octets
+        if not content.last:
             return b"250 2.0.0 Go on\r\n"
-        content = bytes(self._chunks)
+        whole = bytes(self._chunks)
         self._chunks.clear()
-        return self._conclude(content)
+        return self._conclude(whole)
 
     def _conclude(self, content: bytes) -> bytes | None:
         """Write down a mail whose end was read, then what is answered."""
@@ -156,15 +125,12 @@ class Conversation(asyncio.Protocol):
 
 
 async def serve(data: Path, port: int, control_port: int, stop: asyncio.Event) -> None:
-    """Take mails until ``stop``. Raises :class:`PortTaken`.
+    """Take mails until ``stop``. Raises :class:`.PortTaken`.
 
     At ``control_port``: ``GET /healthz``; ``GET /stats``; ``PUT /mode`` with one of :data:`MODES` as its body.
     """
     log = SinkLog(data)
     desk = Desk(log)
-
-    async def health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
 
     async def stats(_: web.Request) -> web.Response:
         return web.json_response({"accepted": desk.accepted, "mode": desk.mode})
@@ -177,32 +143,12 @@ async def serve(data: Path, port: int, control_port: int, stop: asyncio.Event) -
         desk.mode = mode
         return web.Response(text="ok\n")
 
-    application = web.Application()
-    application.add_routes([web.get("/healthz", health), web.get("/stats", stats), web.put("/mode", change)])
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    server: asyncio.Server | None = None
+    routes = [web.get("/stats", stats), web.put("/mode", change)]
     try:
-        try:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: Conversation(desk), LOOPBACK, port, backlog=1024
-            )
-        except OSError as error:
-            raise PortTaken(port, "the sink") from error
-        await web.TCPSite(runner, LOOPBACK, control_port).start()
-        await stop.wait()
+        async with listening(lambda: Conversation(desk), routes, port=port, control_port=control_port):
+            await stop.wait()
     finally:
-        if server is not None:
-            server.close()
-        await runner.cleanup()
         log.close()
-
-
-async def _run(options: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(options.data, options.port, options.control_port, stop)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -211,8 +157,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="where sink.jsonl goes")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--control-port", type=int, required=True)
+    options = parser.parse_args(argv)
     try:
-        uvloop.run(_run(parser.parse_args(argv)))
+        uvloop.run(until_signal(lambda stop: serve(options.data, options.port, options.control_port, stop)))
     except SluiceError as error:
         sys.stderr.write(f"sink: {error}\n")
         return 2
