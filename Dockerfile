@@ -13,11 +13,11 @@ ENV UV_LINK_MODE=copy \
 WORKDIR /app
 # Dependencies first: they change less often than the code, and stay in the build's cache.
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN uv sync --frozen --no-dev --extra worker --no-install-project
+RUN uv sync --frozen --no-dev --extra worker --extra otlp --no-install-project
 COPY services services
 COPY schemas schemas
 COPY examples examples
-RUN uv sync --frozen --no-dev --extra worker
+RUN uv sync --frozen --no-dev --extra worker --extra otlp
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.1.0

@@ -10,7 +10,8 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from sluice.domain.errors import RuleError
 
-PACKAGE = "opentelemetry-exporter-otlp-proto-http"
+EXTRA = "sluice-mail[otlp]"
+GRPC = "opentelemetry-exporter-otlp-proto-grpc"
 
 
 def span_exporter(protocol: str = "http/protobuf") -> SpanExporter:
@@ -29,5 +30,5 @@ def _load(signal: Literal["traces", "metrics"], protocol: str) -> Any:
     name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
     for found in entry_points(group=f"opentelemetry_{signal}_exporter", name=name):
         return found.load()()
-    wanted = PACKAGE.replace("http", "grpc") if protocol == "grpc" else PACKAGE
+    wanted = GRPC if protocol == "grpc" else EXTRA
     raise RuleError(f"OTEL_EXPORTER_OTLP_*: {wanted} is not installed: install it, or unset the endpoint")
