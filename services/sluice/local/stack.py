@@ -190,6 +190,8 @@ def _environment(options: Options, folder: DataFolder, ports: dict[str, int]) ->
         "SLUICE_EHLO_NAME": "sluice.localhost",
         "SLUICE_KAFKA_SESSION_TIMEOUT_S": str(SESSION_S),
     }
+    if "," not in str(folder.path):
+        environment["SLUICE_DISKS"] = f"data={folder.path}"
     if options.kafka is None:
         environment["SLUICE_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{ports['kafka']}"
         environment["SLUICE_KAFKA_SECURITY_PROTOCOL"] = "PLAINTEXT"

@@ -35,6 +35,17 @@ class Settings(BaseSettings):
     health_host: str = Field("127.0.0.1", description="Address that /healthz, /readyz and /metrics listen on")
     health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics; 0 turns them off")
     stall_s: float = Field(120.0, gt=0, description="No commit for this long, with work unfinished, is a stall")
+    disks: str = Field(
+        "",
+        pattern=r"^$|^[a-z][a-z0-9_]*=[^,]+(,[a-z][a-z0-9_]*=[^,]+)*$",
+        description="Folders whose disks are watched besides the working and the temporary one: NAME=FOLDER,…",
+    )
+    promise_high_s: float = Field(60.0, gt=0, description="How soon high mail is promised to arrive: alerts go by it")
+    promise_normal_s: float = Field(900.0, gt=0, description="How soon normal mail is promised to arrive")
+    promise_bulk_s: float = Field(14_400.0, gt=0, description="How soon bulk mail is promised to arrive")
+    dkim_rotate_days: float = Field(
+        180.0, ge=0, description="Age at which a DKIM key is to be replaced by a new one; 0 for never"
+    )
     drain_s: float = Field(25.0, gt=0, le=55, description="Time for what is in flight when stopping or rebalancing")
 
     kafka_bootstrap: str = Field("127.0.0.1:9092", min_length=1, description="Kafka servers: host:port,host:port")
@@ -65,7 +76,10 @@ class Settings(BaseSettings):
         description="Cluster of replicas that schema apply makes the tables on; empty for one server",
     )
 
-    rules_dir: Path | None = Field(None, description="Folder whose *.toml replace the built-in rules")
+    rules_dir: Path | None = Field(None, description="Folder whose *.toml lie over the built-in rules")
+    rules_poll_s: float = Field(
+        5.0, ge=0, le=3600, description="How often that folder is looked at for changes; 0 for never"
+    )
     dkim_keys_dir: Path | None = Field(None, description="Folder of DKIM private keys: DOMAIN/SELECTOR.pem")
     hash_key: SecretStr = Field(SecretStr("sluice"), description="Key of the addresses' hash in analytics")
 

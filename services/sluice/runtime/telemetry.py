@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
+from sluice.adapters.system.machine import Machine
 from sluice.adapters.telemetry import otlp
 from sluice.adapters.telemetry.loop_delay import LoopDelay
 from sluice.adapters.telemetry.meters import Meters
 from sluice.adapters.telemetry.tracing import USUAL_SHARE, FailuresAndAShare, OtelSpans
 from sluice.ports.health import Health
-from sluice.ports.metrics import LIVE, READY, Figure
+from sluice.ports.metrics import LIVE, PROMISE, READY, Figure
 from sluice.runtime.config import Settings, otlp_settings
 
 
@@ -28,7 +30,9 @@ class Telemetry:
         self._delay = LoopDelay()
         target = otlp_settings()
         exporter = otlp.metric_exporter(target.protocol) if target.metrics else None
-        self._meters = Meters(name, resource(name, settings), self._gather, exporter)
+        self._promises = _promises(settings)
+        machine = Machine(watched_disks(settings))
+        self._meters = Meters(name, resource(name, settings), self._gather, exporter, machine.figures)
 
     def start(self) -> None:
         """Begin to look at the event loop."""
@@ -47,8 +51,24 @@ class Telemetry:
         health = self._health()
         yield Figure(LIVE, health.live)
         yield Figure(READY, health.ready and health.live)
+        yield from self._promises
         yield from self._delay.figures()
         yield from self._figures()
+
+
+def watched_disks(settings: Settings) -> dict[str, Path]:
+    """Folders whose disks are watched besides the working and the temporary one, by the name they are told under."""
+    pairs = (part.partition("=") for part in settings.disks.split(",") if part.strip())
+    return {name.strip(): Path(folder.strip()) for name, _, folder in pairs}
+
+
+def _promises(settings: Settings) -> list[Figure]:
+    promised = {
+        "high": settings.promise_high_s,
+        "normal": settings.promise_normal_s,
+        "bulk": settings.promise_bulk_s,
+    }
+    return [Figure(PROMISE, seconds, (priority,)) for priority, seconds in promised.items()]
 
 
 def spans(name: str, settings: Settings) -> OtelSpans | None:

@@ -11,6 +11,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -29,7 +30,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Metric as Exported
 from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, GCCollector, generate_latest
 
 from sluice.domain.spread import Spread
 from sluice.ports.metrics import METRICS, Figure, Metric
@@ -51,17 +52,21 @@ class Meters:
         resource: Resource,
         gather: Callable[[], Iterable[Figure]],
         exporter: MetricExporter | None = None,
+        aside: Callable[[], Iterable[Figure]] = tuple,
     ) -> None:
-        """``exporter`` is sent the figures every ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds."""
+        """``exporter`` is sent the figures every ``OTEL_METRIC_EXPORT_INTERVAL`` milliseconds.
+
+        ``aside`` gives figures that take reading files: called in a thread that is not the loop's.
+        """
         self._service = service
         self._gather = gather
+        self._aside = aside
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._figures: dict[str, list[Figure]] = {}
         self._gathered_at = -FRESH_S
         self._since = time.time_ns()
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         readers: list[MetricReader] = [_Prometheus(self._registry, self._spreads)]
         if exporter is not None:
@@ -76,23 +81,30 @@ class Meters:
 
     async def text(self) -> bytes:
         """All as Prometheus' text. The event loop only gathers; the rest happens in a thread."""
-        self._refresh()
+        self._refresh(await asyncio.to_thread(self._look_aside))
         return await asyncio.to_thread(generate_latest, self._registry)
 
     async def close(self) -> None:
         """Send what is due, and end."""
         await asyncio.to_thread(self._provider.shutdown, 3_000)
 
-    def _refresh(self) -> None:
+    def _look_aside(self) -> list[Figure]:
+        try:
+            return list(self._aside())
+        except Exception as error:  # what the system tells differs; mail's figures are told whatever it does
+            log.warning("figures.not_read", error=repr(error))
+            return []
+
+    def _refresh(self, aside: Iterable[Figure]) -> None:
         found: dict[str, list[Figure]] = {}
-        for figure in self._gather():
+        for figure in chain(self._gather(), aside):
             found.setdefault(figure.metric.name, []).append(figure)
         self._figures = found
         self._gathered_at = time.monotonic()
 
     def _current(self, name: str) -> list[Figure]:
         if time.monotonic() - self._gathered_at > FRESH_S and threading.get_ident() != self._thread:
-            asked = asyncio.run_coroutine_threadsafe(self._refreshed(), self._loop)
+            asked = asyncio.run_coroutine_threadsafe(self._refreshed(self._look_aside()), self._loop)
             try:
                 asked.result(FRESH_S)
             except Exception as error:  # a service that is ending, or a loop that stands: what was known is told
@@ -101,8 +113,8 @@ class Meters:
                 self._gathered_at = time.monotonic()
         return self._figures.get(name, [])
 
-    async def _refreshed(self) -> None:
-        self._refresh()
+    async def _refreshed(self, aside: Iterable[Figure]) -> None:
+        self._refresh(aside)
 
     def _told(self, metric: Metric) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def tell(_: CallbackOptions) -> Iterable[Observation]:

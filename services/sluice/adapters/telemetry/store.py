@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
+from sluice.domain.outcome import OutcomeType
 from sluice.domain.spread import Spread
 from sluice.ports.metrics import RECORD_DELAY, RECORD_FAILED, RECORD_ROWS, RECORD_STORE, RECORDED, Figure
 from sluice.ports.outcomes import Address, OutcomeStore, Recorded, StoreAway
@@ -18,7 +21,7 @@ class TimedStore:
         self._took = Spread(RECORD_STORE.bounds)
         self._rows = Spread(RECORD_ROWS.bounds)
         self._delay = Spread(RECORD_DELAY.bounds)
-        self._stored = 0
+        self._stored = dict.fromkeys(get_args(OutcomeType), 0)
         self._failed = 0
 
     async def store(self, token: str, outcomes: Sequence[Recorded], addresses: Sequence[Address]) -> None:
@@ -31,14 +34,16 @@ class TimedStore:
             raise
         self._took.add(time.perf_counter() - began)
         self._rows.add(len(outcomes))
-        self._stored += len(outcomes)
+        for kind, count in Counter(entry.outcome.event_type for entry in outcomes).items():
+            self._stored[kind] += count
         if outcomes:
             oldest = min(entry.outcome.event_time for entry in outcomes)
             self._delay.add(max(0.0, time.time() - oldest.timestamp()))
 
     def figures(self) -> Iterator[Figure]:
         """See :class:`sluice.ports.metrics.Figures`."""
-        yield Figure(RECORDED, self._stored)
+        for kind, count in self._stored.items():
+            yield Figure(RECORDED, count, (kind,))
         yield Figure(RECORD_FAILED, self._failed)
         yield Figure(RECORD_ROWS, self._rows)
         yield Figure(RECORD_STORE, self._took)
