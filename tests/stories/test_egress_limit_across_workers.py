@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.counting_sink import CountingSink
-from tests.support.stack import PARTS, Stack, wait_for
-
-from sluice.client import new_message_id
-from sluice.local.options import Options
-from sluice.local.seed import example_reference
-from sluice.local.stack import plan
+from tests.support.stack import Stack, wait_for
+from tests.support.workers import counting_sink, publish, several_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 RATE, BURST, CONNECTIONS, LANES, MAILS = 15, 2, 3, 2, 1500
@@ -34,48 +29,21 @@ lanes = {LANES}
 @pytest.fixture
 def sink() -> Iterator[CountingSink]:
     """Where everything goes."""
-    made = CountingSink()
-    made.start()
-    yield made
-    made.stop()
+    with counting_sink() as made:
+        yield made
 
 
 @pytest.fixture
 def workers(tmp_path: Path, sink: CountingSink) -> Iterator[Stack]:
-    """A stack with two deliver workers that have the same two addresses; the first one runs."""
-    (tmp_path / "rules").mkdir()
-    (tmp_path / "rules" / "sites.toml").write_text(RULES)
-    options = Options(
-        data=tmp_path / "data",
-        counts={"deliver": 2},
-        smtp=f"127.0.0.1:{sink.port}",
-        rules=tmp_path / "rules",
-        first_port=20_000 + random.randrange(11_000),
-        environment={"SLUICE_EGRESSES": " ".join(f"{name}={address}" for name, address in SOURCES.items())},
-    )
-    made = Stack(plan(options, example_reference()))
-    try:
-        made.start(*(name for name in made.names if name in PARTS))
-        made.start("compose-1", "wheel-1", "record-1", "deliver-1")
+    """Two deliver workers that have the same two addresses; the first one runs."""
+    egresses = {"SLUICE_EGRESSES": " ".join(f"{name}={address}" for name, address in SOURCES.items())}
+    with several_workers(tmp_path, sink, deliver=2, sites=RULES, environment=egresses) as made:
         yield made
-    finally:
-        made.close()
 
 
 def test_each_address_keeps_to_its_limit_through_a_join_and_a_leave(workers: Stack, sink: CountingSink) -> None:
     """Counted where the mails arrive, by the address that they came from, in every second."""
-    ids = [new_message_id() for _ in range(MAILS)]
-    events = (
-        {
-            "message_id": each,
-            "tenant_id": "acme",
-            "to": [{"email": f"u{number}@limited.example"}],
-            "subject": "A story",
-            "text": "Once upon a time.\n",
-        }
-        for number, each in enumerate(ids)
-    )
-    assert workers.client.send_many(events).published == MAILS
+    ids = publish(workers, [f"u{number}@limited.example" for number in range(MAILS)])
     wait_for(lambda: sink.arrived()["limited.example"], lambda count: count > 100, 60, "the first mails")
     workers.start("deliver-2")
     time.sleep(6)

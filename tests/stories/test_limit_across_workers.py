@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.support.counting_sink import CountingSink
-from tests.support.stack import PARTS, Stack, wait_for
+from tests.support.stack import Stack, wait_for
+from tests.support.workers import counting_sink, publish, several_workers
 
-from sluice.client import new_message_id
 from sluice.domain.site import lane_partition
 from sluice.domain.topics import Layout, topics
-from sluice.local.options import Options
-from sluice.local.seed import example_reference
-from sluice.local.stack import plan
 from sluice.runtime import wiring
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -34,50 +29,20 @@ lanes = {LANES}
 @pytest.fixture(scope="module")
 def sink() -> Iterator[CountingSink]:
     """Where everything goes."""
-    made = CountingSink()
-    made.start()
-    yield made
-    made.stop()
+    with counting_sink() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory, sink: CountingSink) -> Iterator[Stack]:
-    """A stack with three deliver workers, of which only the first runs."""
-    folder = tmp_path_factory.mktemp("limits")
-    rules = Path(folder) / "rules"
-    rules.mkdir()
-    (rules / "sites.toml").write_text(RULES)
-    options = Options(
-        data=Path(folder) / "data",
-        counts={"deliver": 3},
-        smtp=f"127.0.0.1:{sink.port}",
-        rules=rules,
-        first_port=20_000 + random.randrange(11_000),
-    )
-    made = Stack(plan(options, example_reference()))
-    try:
-        made.start(*(name for name in made.names if name in PARTS))
-        made.start("compose-1", "wheel-1", "record-1", "deliver-1")
+    """Three deliver workers, of which only the first runs."""
+    with several_workers(tmp_path_factory.mktemp("limits"), sink, deliver=3, sites=RULES) as made:
         yield made
-    finally:
-        made.close()
 
 
-def publish(workers: Stack, count: int) -> list[str]:
-    """Seven of eight mails go to the limited site, the others to sites without a limit worth the name."""
-    ids = [new_message_id() for _ in range(count)]
-    events = (
-        {
-            "message_id": each,
-            "tenant_id": "acme",
-            "to": [{"email": f"u{number}@{'limited.example' if number % 8 else f'free{number % 9}.example'}"}],
-            "subject": "A story",
-            "text": "Once upon a time.\n",
-        }
-        for number, each in enumerate(ids)
-    )
-    assert workers.client.send_many(events).published == count
-    return ids
+def addresses(count: int) -> list[str]:
+    """Seven of eight at the limited site, the others at sites without a limit worth the name."""
+    return [f"u{number}@{'limited.example' if number % 8 else f'free{number % 9}.example'}" for number in range(count)]
 
 
 def all_delivered_within_the_limit(workers: Stack, sink: CountingSink, ids: list[str]) -> None:
@@ -89,7 +54,7 @@ def all_delivered_within_the_limit(workers: Stack, sink: CountingSink, ids: list
 
 def test_rate_and_connections_hold_through_joins_leaves_and_a_death(workers: Stack, sink: CountingSink) -> None:
     """Right after each rebalance too."""
-    ids = publish(workers, 1600)
+    ids = publish(workers, addresses(1600))
     wait_for(lambda: sink.arrived()["limited.example"], lambda count: count > 100, 60, "the first mails")
     workers.start("deliver-2")
     time.sleep(4)
@@ -111,7 +76,7 @@ def test_rate_and_connections_hold_while_partitions_are_added(workers: Stack, si
     homes = {lane_partition(f"limited#{number}", 4) for number in range(LANES)}
     moved = {lane_partition(f"limited#{number}", 9) for number in range(LANES)}
     assert homes != moved, "these lanes would stay where they are"
-    ids = publish(workers, 1600)
+    ids = publish(workers, addresses(1600))
     before = sink.arrived()["limited.example"]
     wait_for(lambda: sink.arrived()["limited.example"], lambda count: count > before + 100, 60, "the first mails")
     wiring.topic_admin(workers.local.settings).apply(topics(Layout(lane_partitions=9)))

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 from tests.support.counting_sink import CountingSink
-from tests.support.stack import PARTS, Stack, wait_for
+from tests.support.stack import Stack, wait_for
+from tests.support.workers import counting_sink, publish, several_workers
 
-from sluice.client import new_message_id
 from sluice.domain.events import Mailbox
 from sluice.domain.reference import Tenant
 from sluice.domain.site import lane_partition
-from sluice.local.options import Options
 from sluice.local.seed import example_reference
-from sluice.local.stack import plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 RATE, BURST = 40, 4
@@ -28,22 +24,13 @@ SITES = [f"limited{number}.example" for number in range(8)]
 @pytest.fixture(scope="module")
 def sink() -> Iterator[CountingSink]:
     """Where everything goes."""
-    made = CountingSink()
-    made.start()
-    yield made
-    made.stop()
+    with counting_sink() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory, sink: CountingSink) -> Iterator[Stack]:
-    """A stack with two deliver workers, of which only the first runs; tenant acme has a limit."""
-    folder = Path(tmp_path_factory.mktemp("shared"))
-    options = Options(
-        data=folder / "data",
-        counts={"deliver": 2},
-        smtp=f"127.0.0.1:{sink.port}",
-        first_port=20_000 + random.randrange(11_000),
-    )
+    """Two deliver workers, of which only the first runs; tenant acme has a limit."""
     reference = [
         msgspec.structs.replace(entry, rate=f"{RATE}/s,burst={BURST}")
         if isinstance(entry, Tenant) and entry.tenant_id == "acme"
@@ -51,33 +38,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory, sink: CountingSink) -> Ite
         for entry in example_reference()
     ]
     free = Tenant(tenant_id="free", domains=["free.example"], from_=Mailbox("a@free.example"))
-    made = Stack(plan(options, [*reference, free]))
-    try:
-        made.start(*(name for name in made.names if name in PARTS))
-        made.start("compose-1", "wheel-1", "record-1", "deliver-1")
+    with several_workers(tmp_path_factory.mktemp("shared"), sink, deliver=2, reference=[*reference, free]) as made:
         yield made
-    finally:
-        made.close()
-
-
-def publish(workers: Stack, tenant: str, count: int) -> list[str]:
-    """Mails of a tenant, to sites at home in several partitions."""
-    ids = [new_message_id() for _ in range(count)]
-    prefix = "u" if tenant == "acme" else "free"
-    events = (
-        {
-            "message_id": each,
-            "tenant_id": tenant,
-            "to": [
-                {"email": f"{prefix}{number}@{SITES[number % len(SITES)] if tenant == 'acme' else 'other.example'}"}
-            ],
-            "subject": "A story",
-            "text": "Once upon a time.\n",
-        }
-        for number, each in enumerate(ids)
-    )
-    assert workers.client.send_many(events).published == count
-    return ids
 
 
 def busiest_second(sink: CountingSink) -> int:
@@ -94,9 +56,9 @@ def busiest_second(sink: CountingSink) -> int:
 def test_a_tenants_limit_holds_through_a_join_and_a_death(workers: Stack, sink: CountingSink) -> None:
     """Counted where the mail arrives."""
     assert len({lane_partition(f"{site}#0", 4) for site in SITES}) > 1
-    ids = publish(workers, "acme", 1600)
+    ids = publish(workers, [f"u{number}@{SITES[number % len(SITES)]}" for number in range(1600)])
     wait_for(lambda: sum(sink.arrived()[site] for site in SITES), lambda count: count > 100, 60, "the first mails")
-    others = publish(workers, "free", 100)
+    others = publish(workers, [f"free{number}@other.example" for number in range(100)], "free")
     wait_for(lambda: sink.arrived()["other.example"], lambda count: count == len(others), 15, "the other tenant's")
     assert sum(sink.arrived()[site] for site in SITES) < len(ids)
     workers.start("deliver-2")

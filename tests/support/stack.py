@@ -264,8 +264,8 @@ def _brief(found: Any) -> Any:
 def open_stack(data: Path, reference: Sequence[Reference], **options: Any) -> Stack:
     """A stack with its own ports that is planned and not started; ``options`` as in :class:`Options`."""
     first_port = 20_000 + (os.getpid() * 37 + uuid.uuid4().int) % 11_000
-    chosen = Options(data=data, rules=RULES, mailbox_timeout=12.0, first_port=first_port, **options)
-    return Stack(plan(chosen, reference))
+    usual: dict[str, Any] = {"rules": RULES, "mailbox_timeout": 12.0, "first_port": first_port}
+    return Stack(plan(Options(data=data, **{**usual, **options}), reference))
 
 
 def now() -> datetime:
