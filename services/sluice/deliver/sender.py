@@ -15,6 +15,7 @@ from sluice.deliver.shared_limits import Gate
 from sluice.deliver.slots import Seat
 from sluice.deliver.step import Attempts, HandedBackError
 from sluice.domain.conclusion import Way
+from sluice.domain.conversation import Transcript
 from sluice.domain.smtp import Broken, Replied
 from sluice.ports.bus import NotStored
 from sluice.ports.clock import Clock
@@ -63,6 +64,8 @@ class Sender:
         self._dialling = dialling
         self._used = 0
         self._may_dial = False
+        self._greeting: Transcript | None = None
+        """What was said to open the connection, until its first mail."""
 
     async def run(self) -> None:
         """Serve. Returns when done; a failure to connect has been concluded then."""
@@ -152,19 +155,21 @@ class Sender:
             self._attempts.expire(item)
             return True
         if self._seat.connection is None:
+            talk = self._greeting = Transcript(self._clock.now)
             self._dialling(1)
             try:
-                answer = await self._dial(item)
+                answer = await self._dial(item, talk)
             finally:
                 self._dialling(-1)
             if isinstance(answer, Replied | Broken):
-                self._unreachable(item, answer)
+                self._unreachable(item, answer, talk)
                 return False
             self._seat.connection, self._used = answer, 0
         self._used += 1
         self._attempting(item, True)
+        talk, self._greeting = self._greeting or Transcript(self._clock.now, self._used), None
         try:
-            counted = await self._attempts.make(item, self._seat.connection, self._lane, fresh=self._used == 1)
+            counted = await self._attempts.make(item, self._seat.connection, self._lane, talk, fresh=self._used == 1)
         except HandedBackError:
             log.info("attempt.handed_back", lane=self._lane.name)
             return True
@@ -174,7 +179,7 @@ class Sender:
             self._flow.unpop(item)
         return True
 
-    async def _dial(self, item: Item) -> Connection | Replied | Broken:
+    async def _dial(self, item: Item, talk: Transcript) -> Connection | Replied | Broken:
         """A connection to the first host that greets us, or why none did."""
         self._may_dial = False
         seed = f"{item.mail.envelope.message_id}/{item.attempts}"
@@ -183,17 +188,17 @@ class Sender:
             return hops
         last: Replied | Broken = Broken("connect", "refused")
         for hop in hops:
-            answer = await self._mailer.connect(hop)
+            answer = await self._mailer.connect(hop, talk)
             if not isinstance(answer, Replied | Broken):
                 self._lane.allowance.connected(self._flow.egress.name)
                 return answer
             last = answer
         return last
 
-    def _unreachable(self, item: Item, answer: Replied | Broken) -> None:
+    def _unreachable(self, item: Item, answer: Replied | Broken, talk: Transcript) -> None:
         now = self._clock.now()
         if not isinstance(answer, Broken) or answer.phase != "resolve":
             self._lane.allowance.connect_failed(now, self._flow.egress.name)
         item.waits = item.waits_at(now)
         item.attempts += 1
-        self._attempts.conclude(item, answer, self._lane, Way(egress=self._flow.egress.name), now)
+        self._attempts.conclude(item, answer, self._lane, Way(egress=self._flow.egress.name), now, talk)

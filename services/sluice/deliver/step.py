@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
 import structlog
 
 from sluice.deliver.books import Books
@@ -13,6 +14,7 @@ from sluice.deliver.lane import SITE_RATE, Lane
 from sluice.domain.adaptive import THROTTLED
 from sluice.domain.bounce import Verdict, classify
 from sluice.domain.conclusion import Way
+from sluice.domain.conversation import Transcript
 from sluice.domain.outcome import Outcome, OutcomeType
 from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
@@ -44,8 +46,10 @@ class Attempts:
         self._rules = rules
         self._spread = spread
 
-    async def make(self, item: Item, connection: Connection, lane: Lane, *, fresh: bool) -> bool:
+    async def make(self, item: Item, connection: Connection, lane: Lane, talk: Transcript, *, fresh: bool) -> bool:
         """Hand one mail to the site; write down that it is tried before the site can have it.
+
+        ``talk`` notes what is said; of a ``fresh`` connection it has the greeting already.
 
         False, with the attempt not counted, when a connection that is not ``fresh`` turned out to be closed by then:
         servers end idle connections as they like, which says nothing about the mail.
@@ -72,18 +76,22 @@ class Attempts:
                 content=item.mail.content,
                 smtputf8=envelope.smtputf8,
             )
-            result = await connection.send(transaction, before_data=before_data)
+            result = await connection.send(transaction, before_data=before_data, talk=talk)
         finally:
             lane.end(item, self._clock.now())
         if not fresh and _closed_while_idle(result):
             item.attempts -= 1
             return False
-        self.conclude(item, result, lane, way, started)
+        self.conclude(item, result, lane, way, started, talk)
         return True
 
-    def conclude(self, item: Item, result: Result, lane: Lane, way: Way, started: float) -> None:
-        """Decide what a result means for the mail and its lane, and write it down."""
+    def conclude(
+        self, item: Item, result: Result, lane: Lane, way: Way, started: float, talk: Transcript | None = None
+    ) -> None:
+        """Decide what a result means for the mail and its lane, and write it down with what was said."""
         now = self._clock.now()
+        if talk is not None:
+            way = msgspec.structs.replace(way, conversation=talk.told())
         verdict = classify(self._rules.bounces, result, site=lane.site.name)
         self._teach(lane, item, result, verdict, now)
         if self._spans is not None:

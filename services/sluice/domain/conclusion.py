@@ -10,6 +10,7 @@ import msgspec
 
 from sluice.domain.addresses import Address
 from sluice.domain.bounce import Verdict
+from sluice.domain.conversation import Conversation
 from sluice.domain.events import Priority, SendEvent
 from sluice.domain.mail import Envelope, Waits
 from sluice.domain.outcome import Fault, Outcome, OutcomeType, SmtpReply, Source, TlsUsed, event_id, moment
@@ -17,12 +18,17 @@ from sluice.domain.smtp import Broken, Replied, Result, Tls
 
 
 class Way(msgspec.Struct, frozen=True):
-    """The way an attempt took: server, its address, the protection, and where it left from."""
+    """The way an attempt took: server, its address, the protection, where it left from, and what was said.
+
+    ``span_id`` is the attempt's in its trace, where that is exported.
+    """
 
     mx_host: str | None = None
     mx_address: str | None = None
     tls: Tls | None = None
     egress: str | None = None
+    conversation: Conversation | None = None
+    span_id: str | None = None
 
 
 class Recorder(msgspec.Struct, frozen=True):
@@ -85,6 +91,8 @@ class Recorder(msgspec.Struct, frozen=True):
             next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
             source=source,
             trace_id=envelope.trace_id,
+            span_id=way.span_id,
+            conversation=way.conversation,
             node=self.node,
         )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from sluice.domain.conversation import Conversation
 from sluice.domain.errors import Undecodable
 from sluice.domain.events import Priority, Stream, locate
 from sluice.domain.mail import Waits
@@ -99,6 +100,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     redrive_plan: str | None = None
     redrive_of: str | None = None
     trace_id: str | None = None
+    span_id: str | None = None
+    """Of the attempt, where its trace is exported."""
+    conversation: Conversation | None = None
     node: str | None = None
 
 

@@ -1,4 +1,4 @@
-"""What the text of an SMTP reply tells beside its code: the enhanced status and when to try again."""
+"""What the text of an SMTP reply tells beside its code: the enhanced status, when to try again, and whose address."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ _AFTER_AMOUNT = re.compile(
 _PART = re.compile(r"(\d{1,6})\s*([smh])", re.IGNORECASE)
 
 _LONGEST_HINT = 7 * 86_400.0
+
+_ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>"'(),:;\[\]=]+)@[^\s<>"'(),:;\]=]*""")
+
+
+def without_addresses(text: str) -> str:
+    """The text with ``<address>`` in place of each mail address that it quotes, whole or cut off behind its ``@``."""
+    return _ADDRESS.sub("<address>", text)
 
 
 def enhanced_status(code: int, text: str) -> str | None:

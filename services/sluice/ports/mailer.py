@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from sluice.domain.conversation import Transcript
 from sluice.domain.dane import DaneHost
 from sluice.domain.smtp import Broken, Replied, Result, Tls, TlsPolicy
 
@@ -78,8 +79,10 @@ class Connection(Protocol):
         """Whether another transaction may be tried on it."""
         ...
 
-    async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
-        """Hand one mail over.
+    async def send(
+        self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]], talk: Transcript | None = None
+    ) -> Result:
+        """Hand one mail over, and note in ``talk`` what was said.
 
         ``before_data`` is awaited before any content byte; and only once RCPT was accepted, unless the content goes
         along with it, as it may where the server offers CHUNKING (RFC 3030).
@@ -96,6 +99,9 @@ class Connection(Protocol):
 class Mailer(Protocol):
     """Opens connections."""
 
-    async def connect(self, hop: Hop) -> Connection | Replied | Broken:
-        """A greeted connection, or why there is none. Never raises for what the server or the network does."""
+    async def connect(self, hop: Hop, talk: Transcript | None = None) -> Connection | Replied | Broken:
+        """A greeted connection, or why there is none; what was said is noted in ``talk``.
+
+        Never raises for what the server or the network does.
+        """
         ...

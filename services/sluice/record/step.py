@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable
 
 import msgspec
@@ -11,14 +10,13 @@ import msgspec
 from sluice.domain.errors import Undecodable
 from sluice.domain.ledger import CHECKPOINT_TYPE
 from sluice.domain.outcome import Outcome, SmtpReply, decode_outcome
+from sluice.domain.replies import without_addresses
 from sluice.ports.bus import Bus
 from sluice.ports.intake import Taken
 from sluice.ports.outcomes import Address, Batch, OutcomeStore, Recorded
 from sluice.ports.records import dead_record
 
 _CHECKPOINT = CHECKPOINT_TYPE.encode()
-
-_ADDRESS = re.compile(r"[^\s<>\"'(),:;\[\]=]+@[^\s<>\"'(),:;\]=]+")
 
 
 class Sorted(msgspec.Struct, frozen=True):
@@ -71,9 +69,9 @@ def without_address(outcome: Outcome) -> Outcome:
         changes["recipient"] = None
     if outcome.smtp is not None and "@" in outcome.smtp.text:
         smtp = outcome.smtp
-        changes["smtp"] = SmtpReply(smtp.code, smtp.phase, _ADDRESS.sub("<address>", smtp.text), smtp.enhanced)
+        changes["smtp"] = SmtpReply(smtp.code, smtp.phase, without_addresses(smtp.text), smtp.enhanced)
     if outcome.reason is not None and "@" in outcome.reason:
-        changes["reason"] = _ADDRESS.sub("<address>", outcome.reason)
+        changes["reason"] = without_addresses(outcome.reason)
     return msgspec.structs.replace(outcome, **changes) if changes else outcome
 
 

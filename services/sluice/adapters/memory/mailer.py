@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from sluice.domain.conversation import Transcript
 from sluice.domain.smtp import Broken, Phase, Replied, Result, Tls, Unknown
 from sluice.domain.wire import bare_line_end, sendable_path
 from sluice.ports.mailer import Hop, Transaction
@@ -50,11 +51,15 @@ class MemoryMailer:
         """End as many connection attempts to ``host`` with ``refusals``, in turn; later ones succeed."""
         self._refusals[host] = list(refusals)
 
-    async def connect(self, hop: Hop) -> MemoryConnection | Replied | Broken:
+    async def connect(self, hop: Hop, talk: Transcript | None = None) -> MemoryConnection | Replied | Broken:
         """As the port says."""
         refusals = self._refusals.get(hop.host)
-        if refusals:
-            return refusals.pop(0)
+        refusal = refusals.pop(0) if refusals else None
+        if talk is not None:
+            talk.say("connect", f"{hop.host}:{hop.port}")
+            _note(talk, refusal)
+        if refusal is not None:
+            return refusal
         connection = MemoryConnection(self, hop)
         self.opened.append(connection)
         return connection
@@ -97,8 +102,10 @@ class MemoryConnection:
         """The protection in force."""
         return Tls(self._hop.tls, failure=self._hop.tls_failure)
 
-    async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
-        """As the port says."""
+    async def send(
+        self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]], talk: Transcript | None = None
+    ) -> Result:
+        """As the port says; only the end of the conversation is noted."""
         unsendable = _unsendable(transaction)
         if unsendable is not None:
             return unsendable
@@ -113,6 +120,9 @@ class MemoryConnection:
         except BaseException:
             self.usable = False
             raise
+        if talk is not None:
+            talk.say("dot" if isinstance(result, Unknown) else result.phase)
+            _note(talk, result)
         self._mailer.keep(self._hop, transaction, result)
         self.usable = isinstance(result, Replied) and result.code != 421
         return result
@@ -120,6 +130,13 @@ class MemoryConnection:
     async def quit(self) -> None:
         """As the port says."""
         self.usable = False
+
+
+def _note(talk: Transcript, result: Result | None) -> None:
+    if isinstance(result, Replied):
+        talk.hear(result.code, (result.text,))
+    else:
+        talk.note(result.reason if result else "127.0.0.1")
 
 
 def _unsendable(transaction: Transaction) -> Broken | None:

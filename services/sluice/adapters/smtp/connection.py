@@ -11,8 +11,10 @@ from sluice.adapters.smtp.capabilities import Capabilities
 from sluice.adapters.smtp.channel import Channel, Fault
 from sluice.adapters.smtp.reply import Reply
 from sluice.adapters.smtp.security import FailureMemory
+from sluice.adapters.smtp.sendable import needs_utf8, unsendable
+from sluice.domain.conversation import Transcript
 from sluice.domain.smtp import Broken, Phase, Replied, Result, Tls, Unknown
-from sluice.domain.wire import bare_line_end, bdat, dot_stuffed, sendable_path
+from sluice.domain.wire import bdat, dot_stuffed
 from sluice.ports.mailer import Timeouts, Transaction
 
 log = structlog.get_logger(__name__)
@@ -28,7 +30,8 @@ _NOT_KNOWN = (500, 501, 502, 503, 504)
 
 _ENDED_BETWEEN = "the connection ended between two mails"
 
-_Command = tuple[Phase, bytes]
+_Command = tuple[Phase, bytes, str]
+"""What it is, as it is sent, and as it may be told."""
 
 
 class SmtpConnection:
@@ -84,7 +87,9 @@ class SmtpConnection:
         """Whether another transaction may be tried on it."""
         return self._channel.usable
 
-    async def send(self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]]) -> Result:
+    async def send(
+        self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]], talk: Transcript | None = None
+    ) -> Result:
         """As the port says.
 
         Nothing is written for a transaction that cannot be sent as it stands: :class:`Broken` with ``unsupported`` at
@@ -92,22 +97,27 @@ class SmtpConnection:
         at ``mail`` for 8-bit content or SMTPUTF8 that the server does not offer to take; and :class:`Replied` 552 with
         a text that begins with ``sluice:`` for content above the server's SIZE limit. The connection stays usable.
         """
-        unsendable = self._unsendable(transaction)
-        if unsendable is not None:
-            return unsendable
+        refusal = unsendable(transaction, self._offered)
+        if refusal is not None:
+            return refusal
         if not self._channel.usable:
             self._channel.abort()
             return Broken("mail", "disconnected", _ENDED_BETWEEN)
         self._phase = "mail"
         self._content_written = False
+        talk = talk or Transcript(self._channel.now)
         try:
             if self._takes_all_at_once and len(transaction.content) <= _AT_ONCE:
-                result = await self._all_at_once(transaction, before_data)
+                result = await self._all_at_once(transaction, before_data, talk)
             else:
-                result = await self._exchange(transaction, before_data)
+                result = await self._exchange(transaction, before_data, talk)
         except Fault as fault:
             self._channel.abort()
-            return self._ended(fault)
+            result = self._ended(fault)
+            if isinstance(result, Replied):
+                talk.hear(result.code, (result.text,))
+            talk.note(str(fault))
+            return result
         except BaseException:
             self._channel.abort()
             raise
@@ -138,17 +148,23 @@ class SmtpConnection:
         # Where the connection may have ended unseen, a mail sent whole would be in doubt without need.
         return self._channel.now() - self._proven_at < _FRESH and self._server not in self._chunking
 
-    async def _all_at_once(self, transaction: Transaction, before_data: Callable[[], Awaitable[None]]) -> Result:
+    async def _all_at_once(
+        self, transaction: Transaction, before_data: Callable[[], Awaitable[None]], talk: Transcript
+    ) -> Result:
         """MAIL, RCPT and a single BDAT with the content in one write: a mail in one round trip (RFC 3030)."""
         channel, opening = self._channel, self._opening(transaction)
+        talk.say("log")
         await before_data()
+        talk.passed()
         if not channel.usable:
             raise Fault("disconnected", _ENDED_BETWEEN)
-        channel.write(b"".join([*(line for _, line in opening), bdat(transaction.content)]), len(opening) + 1)
+        channel.write(b"".join([*(line for _, line, _ in opening), bdat(transaction.content)]), len(opening) + 1)
         self._content_written = True
-        for done, (phase, _) in enumerate(opening, 1):
+        for done, (phase, _, shown) in enumerate(opening, 1):
             self._phase = phase
+            talk.say(phase, shown)
             reply = await channel.reply(self._timeouts.command)
+            talk.hear(reply.code, reply.lines)
             if not reply.positive:
                 result = self._refusal(reply)
                 if reply.code != 421:
@@ -156,7 +172,9 @@ class SmtpConnection:
                 return result
         self._reset_due = False
         self._phase = "dot"
+        talk.say("dot", f"BDAT {len(transaction.content)} LAST")
         reply = await channel.reply(self._timeouts.dot)
+        talk.hear(reply.code, reply.lines)
         if reply.code in _NOT_KNOWN:
             # What a server that knows no BDAT made of the content, read as commands, cannot be told.
             channel.abort()
@@ -170,16 +188,20 @@ class SmtpConnection:
             log.warning("chunking_failed", host=self._host, port=self._server[1], detail=detail)
             self._chunking.add(self._server, detail)
 
-    async def _exchange(self, transaction: Transaction, before_data: Callable[[], Awaitable[None]]) -> Result:
+    async def _exchange(
+        self, transaction: Transaction, before_data: Callable[[], Awaitable[None]], talk: Transcript
+    ) -> Result:
         channel, pipelined = self._channel, self._offered.pipelining
         opening = self._opening(transaction)
         if pipelined:
-            channel.write(b"".join([line for _, line in opening]) + b"DATA\r\n", len(opening) + 1)
-        for done, (phase, line) in enumerate(opening, 1):
+            channel.write(b"".join([line for _, line, _ in opening]) + b"DATA\r\n", len(opening) + 1)
+        for done, (phase, line, shown) in enumerate(opening, 1):
             self._phase = phase
+            talk.say(phase, shown)
             if not pipelined:
                 channel.write(line, 1)
             reply = await channel.reply(self._timeouts.command)
+            talk.hear(reply.code, reply.lines)
             if not reply.positive:
                 result = self._refusal(reply)
                 if reply.code != 421:
@@ -189,32 +211,38 @@ class SmtpConnection:
         self._phase = "data"
         if not pipelined:
             channel.write(b"DATA\r\n", 1)
+        talk.say("log")
         await before_data()
+        talk.passed()
+        talk.say("data", "DATA")
         reply = await channel.reply(self._timeouts.data)
+        talk.hear(reply.code, reply.lines)
         if reply.code != 354:
             result = self._refusal(reply)
             self._reset_due = True
             return result
+        talk.say("content", f"({len(transaction.content)} octets)")
         await self._write_content(transaction.content)
+        talk.passed()
         self._content_written = True
         self._phase = "dot"
+        talk.say("dot", ".")
         reply = await channel.reply(self._timeouts.dot)
+        talk.hear(reply.code, reply.lines)
         return reply.at("dot") if reply.positive else self._refusal(reply)
 
     def _opening(self, transaction: Transaction) -> list[_Command]:
-        mail = f"MAIL FROM:<{transaction.mail_from}>"
-        if self._offered.size:
-            mail += f" SIZE={len(transaction.content)}"
+        more = f" SIZE={len(transaction.content)}" if self._offered.size else ""
         if self._offered.eight_bit and not transaction.content.isascii():
-            mail += " BODY=8BITMIME"
-        if _needs_utf8(transaction):
-            mail += " SMTPUTF8"
+            more += " BODY=8BITMIME"
+        if needs_utf8(transaction):
+            more += " SMTPUTF8"
         commands: list[_Command] = [
-            ("mail", f"{mail}\r\n".encode()),
-            ("rcpt", f"RCPT TO:<{transaction.rcpt_to}>\r\n".encode()),
+            ("mail", f"MAIL FROM:<{transaction.mail_from}>{more}\r\n".encode(), f"MAIL FROM:<…>{more}"),
+            ("rcpt", f"RCPT TO:<{transaction.rcpt_to}>\r\n".encode(), "RCPT TO:<…>"),
         ]
         if self._reset_due:
-            commands.insert(0, ("rset", b"RSET\r\n"))
+            commands.insert(0, ("rset", b"RSET\r\n", "RSET"))
         return commands
 
     async def _write_content(self, content: bytes) -> None:
@@ -258,24 +286,3 @@ class SmtpConnection:
         if early is not None and early.negative:
             return early.at("data")
         return Broken(self._phase, fault.reason, fault.detail)
-
-    def _unsendable(self, transaction: Transaction) -> Broken | Replied | None:
-        offered, size = self._offered, len(transaction.content)
-        if transaction.mail_from and not sendable_path(transaction.mail_from):
-            return Broken("mail", "unsupported", "the sender's address cannot stand in a command")
-        if not sendable_path(transaction.rcpt_to):
-            return Broken("rcpt", "unsupported", "the recipient's address cannot stand in a command")
-        if bare_line_end(transaction.content):
-            return Broken("data", "unsupported", "the content holds a bare CR or LF")
-        if _needs_utf8(transaction) and not offered.smtputf8:
-            return Broken("mail", "unsupported", "SMTPUTF8")
-        if not offered.eight_bit and not transaction.content.isascii():
-            return Broken("mail", "unsupported", "8BITMIME")
-        if offered.size_limit is not None and size > offered.size_limit:
-            text = f"sluice: message of {size} octets exceeds the server's SIZE limit of {offered.size_limit}"
-            return Replied("mail", 552, text, "5.3.4")
-        return None
-
-
-def _needs_utf8(transaction: Transaction) -> bool:
-    return transaction.smtputf8 or not (transaction.mail_from.isascii() and transaction.rcpt_to.isascii())

@@ -12,6 +12,7 @@ from sluice.adapters.smtp.capabilities import Capabilities, read_capabilities
 from sluice.adapters.smtp.channel import Channel, Fault
 from sluice.adapters.smtp.dane import dane_failure, peer_chain
 from sluice.adapters.smtp.reply import Reply
+from sluice.domain.conversation import Transcript
 from sluice.domain.smtp import Broken, Phase, Replied, Tls
 from sluice.ports.mailer import Hop, Timeouts
 
@@ -36,14 +37,23 @@ class _Refused(Exception):
 
 
 class Greeter:
-    """Leads one new connection through its greeting."""
+    """Leads one new connection through its greeting, and notes it in ``talk``."""
 
-    def __init__(self, channel: Channel, hop: Hop, timeouts: Timeouts, context: ssl.SSLContext, address: str) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        hop: Hop,
+        timeouts: Timeouts,
+        context: ssl.SSLContext,
+        address: str,
+        talk: Transcript | None = None,
+    ) -> None:
         self._channel = channel
         self._hop = hop
         self._timeouts = timeouts
         self._context = context
         self._address = address
+        self._talk = talk or Transcript(channel.now)
         self._phase: Phase = "banner"
         self._tls = Tls(hop.tls, failure=hop.tls_failure)
 
@@ -60,6 +70,7 @@ class Greeter:
         except _Refused as refused:
             return refused.result
         except Fault as fault:
+            self._talk.note(str(fault))
             if fault.reason == "tls" and self._phase == "starttls" and self._hop.tls == "opportunistic":
                 return HandshakeFailed(fault.detail)
             return Broken(self._phase, fault.reason, self._blamed(fault.detail))
@@ -67,7 +78,9 @@ class Greeter:
 
     async def _banner(self) -> None:
         self._phase = "banner"
+        self._talk.say("banner")
         reply = await self._channel.reply(self._timeouts.connect)
+        self._talk.hear(reply.code, reply.lines)
         if reply.code != 220:
             raise self._refusal(reply)
 
@@ -112,6 +125,7 @@ class Greeter:
         dane = self._hop.dane
         # RFC 7672 section 8.1: the TLSA base domain is the name that the server picks its certificate by.
         name = (dane.base if dane else self._hop.host).rstrip(".")
+        self._talk.say("tls")
         await self._channel.start_tls(self._context, name, self._timeouts.connect)
         session = self._channel.transport.get_extra_info("ssl_object")
         if self._hop.tls == "dane":
@@ -119,6 +133,7 @@ class Greeter:
             if failure is not None:
                 raise Fault("tls", failure)
         cipher = session.cipher()
+        self._talk.note(f"{session.version()} {cipher[0] if cipher else ''}")
         self._tls = Tls(self._hop.tls, session.version(), cipher[0] if cipher else None, self._hop.tls_failure)
 
     def _blamed(self, detail: str) -> str:
@@ -135,21 +150,24 @@ class Greeter:
             raise _Refused(Broken("auth", "tls", "credentials are given over TLS only"))
         username, password = self._hop.username, self._hop.password or ""
         if "plain" in offered.auth:
-            reply = await self._ask(f"AUTH PLAIN {auth_plain_encode(username, password).decode()}")
+            reply = await self._ask(f"AUTH PLAIN {auth_plain_encode(username, password).decode()}", "AUTH PLAIN …")
         elif "login" in offered.auth:
             reply = await self._ask("AUTH LOGIN")
             for secret in auth_login_encode(username, password):
                 if reply.code != 334:
                     break
-                reply = await self._ask(secret.decode())
+                reply = await self._ask(secret.decode(), "…")
         else:
             raise _Refused(Broken("auth", "unsupported", "the server offers neither AUTH PLAIN nor AUTH LOGIN"))
         if reply.code != 235:
             raise self._refusal(reply)
 
-    async def _ask(self, line: str) -> Reply:
+    async def _ask(self, line: str, shown: str | None = None) -> Reply:
+        self._talk.say(self._phase, shown or line)
         self._channel.write(line.encode() + b"\r\n", 1)
-        return await self._channel.reply(self._timeouts.command)
+        reply = await self._channel.reply(self._timeouts.command)
+        self._talk.hear(reply.code, reply.lines)
+        return reply
 
     def _refusal(self, reply: Reply) -> _Refused:
         if reply.negative:
