@@ -37,7 +37,8 @@ BOUND = 4
 class Worker:
     """What one owner of the partition has in memory."""
 
-    def __init__(self, log: list[Entry | bytes], position: int) -> None:
+    def __init__(self, log: list[Entry | bytes], position: int, name: str) -> None:
+        self.name = name
         self.ledger = Ledger()
         for written in log:
             if isinstance(written, bytes):
@@ -47,6 +48,7 @@ class Worker:
         self.window = Window(self.ledger.finished_by_topic().get(TOPIC, []))
         self.position = position
         self.hands: dict[int, str] = {}
+        self.attempts: dict[int, int] = {}
         self.asked: int | None = None
 
     def at(self, *stages: str) -> list[int]:
@@ -72,6 +74,15 @@ class Partition(RuleBasedStateMachine):
         self.told_in_doubt: set[int] = set()
         self.copies: Counter[str] = Counter()
         self.doubts: Counter[str] = Counter()
+        self.workers = 0
+        self.held_up: list[Entry] = []
+        """What a suspended worker's producer has not brought to the log yet."""
+        self.attempted_by: dict[int, str] = {}
+        """Who began the last attempt."""
+        self.opened_late: set[int] = set()
+        """Records of which an attempt was stored that has been known to be over."""
+        self.ended_late: set[int] = set()
+        """Records whose last attempt was concluded by what came late."""
         self.worker = self.successor()
 
     # The world: what is written, and what can be known of it.
@@ -82,9 +93,14 @@ class Partition(RuleBasedStateMachine):
         self.end = offset + 1
 
     def write(self, kind: OutcomeType, offset: int) -> None:
+        self.log.append(self.entry(kind, offset))
+
+    def entry(self, kind: OutcomeType, offset: int) -> Entry:
+        """An outcome by the worker as it stands."""
         mail, round_ = self.records[offset]
         due = DUE if kind == "deferred" else None
-        self.log.append(Entry(kind, mail, Source(TOPIC, 0, offset, round_), 1, None, due))
+        attempt = self.worker.attempts.get(offset, round_)
+        return Entry(kind, mail, Source(TOPIC, 0, offset, round_), attempt, None, due, node=self.worker.name)
 
     def written(self, *kinds: OutcomeType) -> dict[int, int]:
         """By record, where in the log its last such outcome stands."""
@@ -104,7 +120,8 @@ class Partition(RuleBasedStateMachine):
         """Who reads on from the commit, knowing what is read back of the log."""
         recent = self.checkpoints()[-2:]
         start = recent[0] if len(recent) == 2 and not self.reads_all_back else 0
-        return Worker(self.log[start:], self.commit_stored)
+        self.workers += 1
+        return Worker(self.log[start:], self.commit_stored, f"worker-{self.workers}")
 
     def may_write_checkpoint(self) -> bool:
         """Whether nothing lags so much that it would be read back too late: in truth that takes ten minutes."""
@@ -158,11 +175,13 @@ class Partition(RuleBasedStateMachine):
             worker.hands[offset] = "settled"
         elif isinstance(verdict, PutOff):
             assert offset in self.written("deferred")
+            assert offset not in self.doubtful - self.told_in_doubt - self.ended_late, "a deferral covers up an open attempt"
             worker.hands[offset] = "deferred"
         elif isinstance(verdict, InDoubt):
-            assert offset in self.doubtful, "in doubt, and no attempt was left open"
-            self.doubts[mail] += offset not in self.told_in_doubt
+            assert offset in self.doubtful | self.opened_late, "in doubt, and no attempt was left open"
+            self.doubts[mail] += offset in self.opened_late or offset not in self.told_in_doubt
             self.told_in_doubt.add(offset)
+            worker.attempts[offset] = max(verdict.attempt, round_ + 1)
             self.write("in_doubt", offset)
             worker.hands[offset] = "ready"
         else:
@@ -202,10 +221,13 @@ class Partition(RuleBasedStateMachine):
         self.attempt(self.step(data, "ready"))
 
     def attempt(self, offset: int) -> None:
+        self.worker.attempts[offset] = self.worker.attempts.get(offset, self.records[offset][1]) + 1
         self.write("attempted", offset)
         self.doubtful.add(offset)
         self.told_in_doubt.discard(offset)
         self.worker.hands[offset] = "attempting"
+        self.attempted_by[offset] = self.worker.name
+        self.ended_late.discard(offset)
 
     @precondition(lambda self: self.worker.at("attempting"))
     @rule(data=st.data())
@@ -248,6 +270,36 @@ class Partition(RuleBasedStateMachine):
         self.write("deferred", offset)
         self.doubtful.discard(offset)
         self.worker.hands[offset] = "deferred"
+
+    @precondition(lambda self: self.worker.at("ready"))
+    @rule(data=st.data())
+    def throttle(self, data: st.DataObject) -> None:
+        """It waits for a turn, and no attempt was made."""
+        self.ask_to_wait(self.step(data, "ready"))
+
+    @precondition(lambda self: not self.held_up and self.worker.at("ready", "attempting"))
+    @rule(data=st.data())
+    def suspend(self, data: st.DataObject) -> None:
+        """A worker stands still with a deferral, and perhaps its attempt, in its producer; another takes over."""
+        offset = data.draw(st.sampled_from(self.worker.at("ready", "attempting")))
+        if self.worker.hands[offset] == "ready" and data.draw(st.booleans()):
+            self.worker.attempts[offset] = self.worker.attempts.get(offset, self.records[offset][1]) + 1
+            self.held_up.append(self.entry("attempted", offset))
+        self.held_up.append(self.entry("deferred", offset))
+        self.worker = self.successor()
+
+    @precondition(lambda self: self.held_up)
+    @rule()
+    def store_late(self) -> None:
+        """It never enters the wheel: its worker waits until it is certain that the mail is its own."""
+        entry = self.held_up.pop(0)
+        assert entry.source is not None
+        offset = entry.source.offset
+        if entry.event_type == "attempted":
+            self.opened_late.add(offset)
+        elif self.attempted_by.get(offset) == entry.node:
+            self.ended_late.add(offset)
+        self.log.append(entry)
 
     @precondition(lambda self: self.worker.at("deferred"))
     @rule(data=st.data())
@@ -298,7 +350,7 @@ class Partition(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         self.worker = self.successor()
-        assert len(self.to_send(self.successor())) <= BOUND, "more is repeated than was unfinished"
+        assert len(self.to_send(self.successor()) - self.opened_late) <= BOUND, "more is repeated than was unfinished"
 
     @precondition(may_write_checkpoint)
     @rule(stored=st.booleans())
@@ -320,7 +372,7 @@ class Partition(RuleBasedStateMachine):
         left = self.worker.hands.keys() | {offset for offset in self.records if offset >= self.worker.position}
         self.worker = self.successor()
         again = self.to_send(self.successor())
-        assert again <= left, "finished, and repeated after a clean hand-over"
+        assert again <= left | self.opened_late, "finished, and repeated after a clean hand-over"
         assert self.doubts == doubted
 
     def to_send(self, worker: Worker) -> set[int]:

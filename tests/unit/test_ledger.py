@@ -11,10 +11,12 @@ TOPIC = "mail.ready.high"
 DUE = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
 
 
-def entry(kind: OutcomeType, offset: int, *, mail: str = "m", round_: int = 0, attempt: int = 1) -> Entry:
-    """An outcome about the record at ``offset``."""
+def entry(
+    kind: OutcomeType, offset: int, *, mail: str = "m", round_: int = 0, attempt: int = 1, node: str = "a"
+) -> Entry:
+    """An outcome about the record at ``offset``, written by ``node``."""
     due = DUE if kind == "deferred" else None
-    return Entry(kind, mail, Source(TOPIC, 0, offset, round_), attempt, None, due)
+    return Entry(kind, mail, Source(TOPIC, 0, offset, round_), attempt, None, due, node=node)
 
 
 def test_a_mail_never_seen_is_fresh() -> None:
@@ -113,3 +115,54 @@ def test_a_second_copy_of_what_is_in_doubt_is_a_repeat() -> None:
     ledger.restore(Checkpoint({}, [(TOPIC, 10)]))
     assert ledger.take("m", 1, (TOPIC, 10)) == InDoubt(0)
     assert ledger.take("m", 1, (TOPIC, 11)) == Finished("repeat")
+
+
+def test_a_deferral_stored_after_its_successors_attempt_began_does_not_conclude_that() -> None:
+    """Its worker was suspended while Kafka was away: what its producer held came late."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5, attempt=1, node="a"))
+    ledger.replay(entry("in_doubt", 5, attempt=1, node="b"))
+    ledger.replay(entry("attempted", 5, attempt=2, node="b"))
+    ledger.replay(entry("deferred", 5, attempt=1, node="a"))
+    assert ledger.take("m", 0, (TOPIC, 5)) == InDoubt(2)
+
+
+def test_an_attempt_and_its_deferral_that_come_late_together_conclude_no_other() -> None:
+    """Both numbers are equal: the successor knew of no attempt."""
+    ledger = Ledger()
+    for kind, node in (("attempted", "b"), ("attempted", "a"), ("deferred", "a")):
+        ledger.replay(entry(kind, 5, node=node))  # type: ignore[arg-type]
+    assert ledger.take("m", 0, (TOPIC, 5)) == InDoubt(1)
+
+
+def test_an_attempt_after_a_deferral_is_open() -> None:
+    """The deferral came late, and before the successor's attempt: it would be waited for, and the copy not told."""
+    ledger = Ledger()
+    ledger.replay(entry("deferred", 5, attempt=0, node="a"))
+    ledger.replay(entry("attempted", 5, attempt=1, node="b"))
+    assert ledger.take("m", 0, (TOPIC, 5)) == InDoubt(1)
+
+
+def test_who_has_told_of_the_doubt_may_put_the_mail_off() -> None:
+    """As for want of a turn, before another attempt."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5, node="a"))
+    ledger.replay(entry("in_doubt", 5, node="b"))
+    ledger.replay(entry("deferred", 5, node="b"))
+    assert ledger.take("m", 0, (TOPIC, 5)) == PutOff(DUE.timestamp(), 1, None)
+
+
+def test_a_deferral_concludes_what_only_a_checkpoint_tells_of() -> None:
+    """The attempt's own record is too far back."""
+    ledger = Ledger()
+    ledger.restore(Checkpoint({}, [(TOPIC, 5)]))
+    ledger.replay(entry("deferred", 5, attempt=3))
+    assert ledger.take("m", 0, (TOPIC, 5)) == PutOff(DUE.timestamp(), 3, None)
+
+
+def test_what_comes_late_opens_nothing_that_was_concluded() -> None:
+    ledger = Ledger()
+    for kind, node in (("attempted", "b"), ("delivered", "b"), ("attempted", "a"), ("deferred", "a")):
+        ledger.replay(entry(kind, 5, node=node))  # type: ignore[arg-type]
+    assert ledger.take("m", 0, (TOPIC, 5)) == Finished("outcome")
+    assert ledger.untaken() == []

@@ -16,6 +16,7 @@ from sluice.domain.events import Moment
 from sluice.domain.lanes import LaneState
 from sluice.domain.mail import Waits
 from sluice.domain.outcome import OutcomeType, Source
+from sluice.domain.topics import SEND
 from sluice.domain.window import Range, merged
 
 CHECKPOINT_TYPE = "sluice.checkpoint.v1"
@@ -39,6 +40,8 @@ class Entry(msgspec.Struct, frozen=True):
     category: str | None = None
     next_attempt_at: Moment | None = None
     waits: Waits = Waits()
+    node: str | None = None
+    """The worker that wrote it."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -84,27 +87,51 @@ class Ledger:
         self._finished: set[Place] = set()
         self._ranges: dict[str, list[Range]] = {}
         self._deferred: dict[Place, PutOff] = {}
-        self._started: dict[Place, int] = {}
+        self._started: dict[Place, dict[str, int]] = {}
+        """Open attempts: by worker, the number of its last one."""
         self._seen: dict[int, tuple[int, Place]] = {}
         self._last: dict[str, int] = {}
         self.lanes: dict[str, LaneState] = {}
         """Lanes as the last checkpoint told them."""
 
     def replay(self, entry: Entry) -> None:
-        """Learn from an outcome, in log order. Those without a source (compose's own) say nothing here."""
-        if entry.source is None or entry.event_type not in _HEARD:
+        """Learn from an outcome, in log order. Those of compose, which conclude events, say nothing here."""
+        if entry.source is None or entry.event_type not in _HEARD or entry.source.topic in _EVENTS:
             return
         place = (entry.source.topic, entry.source.offset)
         self._remember(entry.message_id, entry.source.round, place)
+        if place in self._finished:
+            return
+        node = entry.node or _UNKNOWN
+        started = self._started.setdefault(place, {})
         if entry.event_type == "attempted":
-            self._started[place] = entry.attempt
+            self._deferred.pop(place, None)
+            started[node] = entry.attempt
+        elif entry.event_type == "in_doubt":
+            # Whoever tells of open attempts goes on from them: what it writes next concludes them.
+            for other in [other for other, attempt in started.items() if attempt <= entry.attempt]:
+                started[node] = max(started.pop(other), started.get(node, 0))
         elif entry.event_type == "deferred" and entry.next_attempt_at is not None:
-            self._started.pop(place, None)
-            self._deferred[place] = PutOff(entry.next_attempt_at.timestamp(), entry.attempt, entry.category)
+            self._defer(place, entry, PutOff(entry.next_attempt_at.timestamp(), entry.attempt, entry.category))
         elif entry.event_type in CONCLUDING:
-            self._started.pop(place, None)
+            started.clear()
             self._deferred.pop(place, None)
             self._finished.add(place)
+        if not started:
+            del self._started[place]
+
+    def _defer(self, place: Place, entry: Entry, put_off: PutOff) -> None:
+        """A deferral concludes its own worker's attempt, and no other's.
+
+        One from a worker that was suspended while its records waited in its producer is stored after its successor's
+        attempt began. It says nothing of that attempt, and does not lead into the wheel.
+        """
+        started = self._started[place]
+        started.pop(entry.node or _UNKNOWN, None)
+        started.pop(_UNKNOWN, None)
+        known = self._deferred.get(place)
+        if not started and (known is None or known.attempt <= put_off.attempt):
+            self._deferred[place] = put_off
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Learn from a checkpoint, in log order: it replaces what earlier ones said of finished ranges."""
@@ -112,7 +139,7 @@ class Ledger:
         self.lanes = checkpoint.lanes
         for place in checkpoint.started:
             if place not in self._finished and place not in self._deferred:
-                self._started.setdefault(place, 0)
+                self._started.setdefault(place, {_UNKNOWN: 0})
         for place in [place for place in self._started if self._in_ranges(place)]:
             del self._started[place]
 
@@ -150,8 +177,8 @@ class Ledger:
             return Finished("outcome")
         if (put_off := self._deferred.get(place)) is not None:
             return put_off
-        if (attempt := self._started.get(place)) is not None:
-            return InDoubt(attempt)
+        if (started := self._started.get(place)) is not None:
+            return InDoubt(max(started.values()))
         return Fresh()
 
     def _remember(self, message_id: str, round_: int, place: Place) -> None:
@@ -170,6 +197,9 @@ class Ledger:
         return after > 0 and place[1] <= ranges[after - 1][1]
 
 
+_UNKNOWN = ""
+"""Whose attempt it was that only a checkpoint tells of."""
+_EVENTS = frozenset(SEND.values())
 _HEARD = CONCLUDING | {"attempted", "deferred", "in_doubt"}
 _entry = msgspec.json.Decoder(Entry)
 _checkpoint = msgspec.json.Decoder(Checkpoint)
