@@ -24,6 +24,7 @@ from sluice.domain.outcome import Outcome
 from sluice.domain.rules import Rules
 from sluice.domain.site import lane_for, lane_number, lane_partition
 from sluice.domain.smtp import Broken
+from sluice.domain.tls_sessions import unresolved
 from sluice.domain.window import Range
 from sluice.ports.bus import Record
 from sluice.ports.clock import Clock
@@ -138,14 +139,15 @@ class DeliverHandler:
         if envelope.expires_at <= self._clock.now():
             self._attempts.expire(item)
             return
-        path = self._paths.known(envelope.domain)
+        path = self._paths.known(envelope.domain, despite_tls=envelope.despite_tls)
         if path is None:
             self._books.run(self._find_path(item))
         else:
             self._enqueue(item, path)
 
     async def _find_path(self, item: Item) -> None:
-        path = await self._paths.find(item.mail.envelope.domain)
+        envelope = item.mail.envelope
+        path = await self._paths.find(envelope.domain, despite_tls=envelope.despite_tls)
         if not item.handed_back:
             self._enqueue(item, path)
 
@@ -157,7 +159,7 @@ class DeliverHandler:
         if isinstance(path, Broken):
             item.waits = item.waits_at(now)
             item.attempts += 1
-            self._attempts.conclude(item, path, lane, Way(), now)
+            self._attempts.conclude(item, path, lane, Way(sessions=unresolved(path)), now)
             return
         mail, patience = item.mail, self._patience
         item.egress = self._senders.departures.choose(mail, lane)

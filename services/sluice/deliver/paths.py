@@ -23,8 +23,8 @@ from sluice.domain.routing import (
     usable_addresses,
 )
 from sluice.domain.site import Site
-from sluice.domain.smtp import Broken
-from sluice.domain.tls_policy import Protection, guard, path_key
+from sluice.domain.smtp import Broken, TlsPolicy
+from sluice.domain.tls_policy import Guard, Protection, guard, path_key
 from sluice.ports.clock import Clock
 from sluice.ports.mailer import Hop
 from sluice.ports.resolver import LookupFailed, MxHosts, NullMx, Resolver
@@ -45,6 +45,8 @@ class Path(msgspec.Struct, frozen=True):
     route: Route
     hosts: tuple[tuple[int, str], ...] = ()
     protection: Protection = Protection("")
+    despite_tls: bool = False
+    """Whether mail goes on without TLS where there is none, whatever the domain or the site asks for."""
 
 
 class Paths:
@@ -75,8 +77,11 @@ class Paths:
         self._protections = protections or Protections()
         self._known: dict[str, tuple[float, Path | Broken]] = {}
 
-    def known(self, domain: str) -> Path | Broken | None:
+    def known(self, domain: str, *, despite_tls: bool = False) -> Path | Broken | None:
         """The path, when it can be told without asking DNS."""
+        if despite_tls:
+            known = self.known(domain)
+            return _despite_tls(known) if isinstance(known, Path) else known
         found = self._known.get(domain)
         if found is not None and found[0] > self._clock.now():
             return found[1]
@@ -85,10 +90,13 @@ class Paths:
             return None
         return self._remember(domain, Path(f"{route.host}:{route.port}", route), FIXED_TTL)
 
-    async def find(self, domain: str) -> Path | Broken:
-        """The path to ``domain`` (A-label form), or why it has none."""
+    async def find(self, domain: str, *, despite_tls: bool = False) -> Path | Broken:
+        """The path to ``domain`` (A-label form), or why it has none; ``despite_tls`` as in :class:`Path`."""
         answer = await self._resolver.mx(domain)
         if isinstance(answer, MxHosts):
+            if despite_tls:
+                hosts = (host for _, host in answer.hosts)
+                return _despite_tls(Path(path_key(hosts, Protection("")), MxRoute(), answer.hosts))
             found = await self._protections.find(domain)
             if isinstance(found, Broken):
                 return found
@@ -102,7 +110,7 @@ class Paths:
     async def hops(self, path: Path, site: Site, egress: Egress, seed: str) -> tuple[Hop, ...] | Broken:
         """Servers to try from ``egress``, in order; ``seed`` shuffles those of equal preference."""
         if not isinstance(path.route, MxRoute):
-            return self._fixed(path.route, site, egress)
+            return self._fixed(path.route, _least(site.tls) if path.despite_tls else site.tls, egress)
         path = await self._fresh(path)
         targets = mx_targets(path.hosts, own_names=self._own_names, seed=seed)
         if isinstance(targets, Broken):
@@ -110,7 +118,7 @@ class Paths:
         hops: list[Hop] = []
         failure = NO_ADDRESS
         for host in targets:
-            guarded = guard(site.tls, host, path.protection)
+            guarded = Guard(_least(site.tls)) if path.despite_tls else guard(site.tls, host, path.protection)
             if isinstance(guarded, Broken):
                 failure = guarded
                 continue
@@ -137,14 +145,14 @@ class Paths:
                 )
         return _hurried(hops) or failure
 
-    def _fixed(self, route: StaticRoute | RelayRoute, site: Site, egress: Egress) -> tuple[Hop, ...]:
+    def _fixed(self, route: StaticRoute | RelayRoute, tls: TlsPolicy, egress: Egress) -> tuple[Hop, ...]:
         """The server of a route, from each of the egress's addresses in turn: one may lack the other's family."""
         relay = route if isinstance(route, RelayRoute) else None
         hop = Hop(
             host=route.host,
             port=route.port,
             ehlo=egress.ehlo,
-            tls=route.tls or site.tls,
+            tls=route.tls or tls,
             implicit_tls=route.implicit_tls,
             username=relay.username if relay else None,
             password=self._secrets.get(relay.password_ref) if relay else None,
@@ -165,6 +173,15 @@ class Paths:
             del self._known[next(iter(self._known))]
         self._known[domain] = (self._clock.now() + ttl, path)
         return path
+
+
+def _despite_tls(path: Path) -> Path:
+    """The same without what is published, over connections of its own: no mail that asks for protection goes there."""
+    return Path(f"{path.key}=despite-tls", path.route, path.hosts, despite_tls=True)
+
+
+def _least(rule: TlsPolicy) -> TlsPolicy:
+    return "none" if rule == "none" else "opportunistic"
 
 
 def _hurried(hops: list[Hop]) -> tuple[Hop, ...]:

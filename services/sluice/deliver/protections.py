@@ -27,7 +27,8 @@ class Protections:
         sts, dane = await asyncio.gather(self._policy(domain), self._hosts(domain))
         if isinstance(dane, LookupFailed):
             return lookup_failed(f"DNSSEC: {dane.reason}")
-        return Protection(domain, sts, dane.hosts), dane.ttl
+        failure = self._sts.failure(domain) if self._sts and sts is None else None
+        return Protection(domain, sts, dane.hosts, failure), dane.ttl
 
     async def close(self) -> None:
         """Give up what is under way."""

@@ -11,6 +11,7 @@ from sluice.deliver.flow import Flow
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane
 from sluice.deliver.paths import Paths
+from sluice.deliver.sessions import Sessions
 from sluice.deliver.shared_limits import Gate
 from sluice.deliver.slots import Seat
 from sluice.deliver.step import Attempts, HandedBackError
@@ -55,6 +56,7 @@ class Sender:
         self._path = seat.flow.path
         self._mailer = mailer
         self._paths = paths
+        self._sessions = Sessions(paths, seat.flow.path)
         self._attempts = attempts
         self._clock = clock
         self._gate = gate
@@ -169,7 +171,11 @@ class Sender:
         self._attempting(item, True)
         talk, self._greeting = self._greeting or Transcript(self._clock.now, self._used), None
         try:
-            counted = await self._attempts.make(item, self._seat.connection, self._lane, talk, fresh=self._used == 1)
+            connection = self._seat.connection
+            sessions = self._sessions.of_attempt(item, connection)
+            counted = await self._attempts.make(
+                item, connection, self._lane, talk, fresh=self._used == 1, sessions=sessions
+            )
         except HandedBackError:
             log.info("attempt.handed_back", lane=self._lane.name)
             return True
@@ -188,17 +194,21 @@ class Sender:
             return hops
         last: Replied | Broken = Broken("connect", "refused")
         for hop in hops:
+            self._sessions.refused(item, None, hops)
             answer = await self._mailer.connect(hop, talk)
             if not isinstance(answer, Replied | Broken):
                 self._lane.allowance.connected(self._flow.egress.name)
                 return answer
             last = answer
         return last
+                self._sessions.opened(hop)
 
+            self._sessions.refused(item, hop, answer)
     def _unreachable(self, item: Item, answer: Replied | Broken, talk: Transcript) -> None:
         now = self._clock.now()
         if not isinstance(answer, Broken) or answer.phase != "resolve":
             self._lane.allowance.connect_failed(now, self._flow.egress.name)
         item.waits = item.waits_at(now)
         item.attempts += 1
-        self._attempts.conclude(item, answer, self._lane, Way(egress=self._flow.egress.name), now, talk)
+        way = Way(egress=self._flow.egress.name, sessions=self._sessions.of_attempt(item))
+        self._attempts.conclude(item, answer, self._lane, way, now, talk)

@@ -19,6 +19,7 @@ from sluice.domain.outcome import Outcome, OutcomeType
 from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
 from sluice.domain.smtp import Broken, Phase, Replied, Result, Unknown
+from sluice.domain.tls_sessions import TlsSession
 from sluice.domain.triggers import Seen
 from sluice.ports.clock import Clock
 from sluice.ports.held import held_record
@@ -46,8 +47,21 @@ class Attempts:
         self._rules = rules
         self._spread = spread
 
-    async def make(self, item: Item, connection: Connection, lane: Lane, talk: Transcript, *, fresh: bool) -> bool:
-        """Hand one mail to the site; write down that it is tried before the site can have it.
+    def follow(self, rules: Rules) -> None:
+        """Other rules are in force, for replies that come from now on."""
+        self._rules = rules
+
+    async def make(
+        self,
+        item: Item,
+        connection: Connection,
+        lane: Lane,
+        talk: Transcript,
+        *,
+        fresh: bool,
+        sessions: tuple[TlsSession, ...] = (),
+    ) -> bool:
+        """Hand one mail to the site; write down that it is tried before the site can have it, and its TLS ``sessions``.
 
         ``talk`` notes what is said; of a ``fresh`` connection it has the greeting already.
 
@@ -61,7 +75,8 @@ class Attempts:
         item.waits = item.waits_at(started)
         item.attempts += 1
         way = Way(connection.host, connection.address, connection.tls, _egress(item))
-        stored = self._books.record(self._outcome(item, "attempted", started, way=way), item.record.partition)
+        began = self._outcome(item, "attempted", started, way=msgspec.structs.replace(way, sessions=sessions))
+        stored = self._books.record(began, item.record.partition)
 
         async def before_data() -> None:
             await stored

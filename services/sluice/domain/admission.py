@@ -114,6 +114,8 @@ def admit(
         deliveries=deliveries,
     )
 
+    if event.report_type is not None and not tenant.tls_reports:
+        raise Refused("report_type", "the tenant may not send reports: its tls_reports is not set", "tenant")
 
 def _times(
     event: SendEvent, priority: Priority, now: float, published_at: float, limits: Limits

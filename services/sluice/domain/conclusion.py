@@ -17,8 +17,9 @@ from sluice.domain.outcome import Fault, Outcome, OutcomeType, SmtpReply, Source
 from sluice.domain.smtp import Broken, Replied, Result, Tls
 
 
+from sluice.domain.tls_sessions import TlsSession
 class Way(msgspec.Struct, frozen=True):
-    """The way an attempt took: server, its address, the protection, where it left from, and what was said.
+    """The way an attempt took: server, its address, the protection, where it left from, its sessions, what was said.
 
     ``span_id`` is the attempt's in its trace, where that is exported.
     """
@@ -29,6 +30,7 @@ class Way(msgspec.Struct, frozen=True):
     egress: str | None = None
     conversation: Conversation | None = None
     span_id: str | None = None
+    sessions: tuple[TlsSession, ...] = ()
 
 
 class Recorder(msgspec.Struct, frozen=True):
@@ -87,6 +89,7 @@ class Recorder(msgspec.Struct, frozen=True):
             size_bytes=envelope.size,
             queued_at=moment(envelope.queued_at),
             waits=waits,
+            tls_sessions=list(way.sessions),
             duration_ms=round(duration_ms, 3),
             next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
             source=source,

@@ -84,7 +84,8 @@ def compose_content(
     if admitted.unsubscribe:
         fields += unsubscribe_fields(admitted.unsubscribe, domain)
     fields += [(name, text_field(name, value)) for name, value in admitted.event.headers.items()]
-    return message_bytes(fields, body_entity(rendered.text, rendered.html, parts, message_id))
+    body = body_entity(rendered.text, rendered.html, parts, message_id, admitted.event.report_type)
+    return message_bytes(fields, body)
 
 
 def _addressee(admitted: Admitted, delivery: Delivery) -> Party:

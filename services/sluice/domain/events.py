@@ -16,6 +16,7 @@ PRIORITIES: tuple[Priority, ...] = ("high", "normal", "bulk")
 
 Stream = Literal["transactional", "broadcast"]
 InDoubtPolicy = Literal["resend", "hold"]
+ReportType = Literal["tlsrpt"]
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*\Z")]
 """A name that travels in keys, file names and SQL: letters, digits and ``._:@/+-``, at most 128 characters."""
@@ -142,6 +143,10 @@ class SendEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     """Not after this moment: what is not delivered by then ends as ``expired``."""
     tracking: Tracking = Tracking()
     """Which recipient actions to track."""
+    report_type: ReportType | None = None
+    """Makes the mail a ``multipart/report`` of the text and the attachments. ``tlsrpt`` is a report of SMTP TLS
+    reporting (RFC 8460), for tenants that may send them; it goes out although the TLS that its recipient asks for
+    fails."""
     in_doubt: InDoubtPolicy | None = None
     """Whether to send again when it is unknown if the receiving server took the mail."""
 

@@ -61,6 +61,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: list[str] = []
     metadata: dict[str, str] = {}
     in_doubt: InDoubtPolicy = "resend"
+    despite_tls: bool = False
+    """Whether it goes though the TLS that its domain or site asks for fails (RFC 8460 section 3)."""
     smtputf8: bool = False
     trace_id: str | None = None
 

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from sluice.domain.errors import Refused
-from sluice.domain.events import Attachment
+from sluice.domain.events import Attachment, ReportType
 from sluice.domain.headers import MAX_LINE, parameter
 
 Field = tuple[str, str]
@@ -96,11 +96,14 @@ def attachment_part(attachment: Attachment) -> Part:
     return Part(Entity(tuple(fields), base64_lines(attachment.content)), related)
 
 
-def body_entity(text: str | None, html: str | None, parts: Sequence[Part], seed: str) -> Entity:
+def body_entity(
+    text: str | None, html: str | None, parts: Sequence[Part], seed: str, report: ReportType | None = None
+) -> Entity:
     """The body of a message: ``mixed`` of (``alternative`` of text and (``related`` of HTML and images)) and files.
 
-    Levels that hold one thing are left out. Boundaries follow from ``seed``, so that the same mail composed again
-    has the same octets. Raises :class:`Refused` when there is neither text nor HTML.
+    Levels that hold one thing are left out. With ``report``, ``multipart/report`` (RFC 6522) takes the place of
+    ``mixed``. Boundaries follow from ``seed``, so that the same mail composed again has the same octets. Raises
+    :class:`Refused` when there is neither text nor HTML.
     """
     if text is None and html is None:
         raise Refused("html", "the mail has neither text nor HTML", "content")
@@ -114,6 +117,8 @@ def body_entity(text: str | None, html: str | None, parts: Sequence[Part], seed:
             files = [part.entity for part in parts if not part.related]
         bodies.append(page)
     body = bodies[0] if len(bodies) == 1 else multipart("alternative", bodies, f"{seed}/alternative")
+    if report is not None:
+        return multipart(f"report; report-type={report}", [body, *files], f"{seed}/mixed")
     return multipart("mixed", [body, *files], f"{seed}/mixed") if files else body
 
 

@@ -11,6 +11,8 @@ import msgspec
 from sluice.domain.errors import Undecodable
 
 StsMode = Literal["enforce", "testing", "none"]
+StsResult = Literal["sts-policy-fetch-error", "sts-policy-invalid", "sts-webpki-invalid"]
+"""What can go wrong with a policy that is announced, in the words of RFC 8460 section 4.3.2.2."""
 
 MOST_AGE = 31_557_600
 """Seconds: the longest that a policy may be kept (RFC 8461 section 3.2)."""
@@ -35,6 +37,13 @@ class StsPolicy(msgspec.Struct, frozen=True):
         name = host.rstrip(".").lower()
         _, dot, parent = name.partition(".")
         return name in self.mx or (bool(dot) and f"*.{parent}" in self.mx)
+
+
+class StsFailure(msgspec.Struct, frozen=True):
+    """Why a policy that a domain announces could not be had."""
+
+    result: StsResult
+    reason: str
 
 
 def record_id(texts: Iterable[str]) -> str | None:

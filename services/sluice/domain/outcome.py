@@ -14,6 +14,7 @@ from sluice.domain.errors import Undecodable
 from sluice.domain.events import Priority, Stream, locate
 from sluice.domain.mail import Waits
 from sluice.domain.smtp import Phase, TlsPolicy
+from sluice.domain.tls_sessions import TlsSession
 
 OutcomeType = Literal[
     "accepted", "rejected", "suppressed", "scheduled", "composed", "attempted", "delivered", "deferred", "bounced",
@@ -46,7 +47,7 @@ class TlsUsed(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str | None = None
     cipher: str | None = None
     failure: str | None = None
-    """What an MTA-STS policy in testing would have refused the connection for."""
+    """What an MTA-STS policy in testing would have refused it for, or why there is no TLS though it was offered."""
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +92,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For ``rejected`` and ``dead``: the path of the field at fault."""
     reason: str | None = None
     tls: TlsUsed | None = None
+    tls_sessions: list[TlsSession] = []
+    """Sessions begun for this attempt, failed ones too, for the reports of RFC 8460 to ``recipient_domain``."""
     size_bytes: int = 0
     queued_at: Annotated[datetime, Meta(tz=True)] | None = None
     waits: Waits = Waits()

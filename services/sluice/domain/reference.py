@@ -45,6 +45,8 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}
     """The same for each of its campaigns (``campaign_id``)."""
     egress: Identifier | None = None
     """The egress, or pool of them, that its mails leave from."""
+    tls_reports: bool = False
+    """Whether it sends the reports of SMTP TLS reporting, mails that no failure of TLS holds back."""
 
 
 class TemplateContent(msgspec.Struct, frozen=True):

@@ -19,7 +19,8 @@ TlsPolicy = Literal["none", "opportunistic", "required", "verified", "mta_sts", 
 class Tls(msgspec.Struct, frozen=True):
     """The protection a connection had: protocol version (``TLSv1.3``), cipher name, and the policy asked for.
 
-    ``failure`` is what an MTA-STS policy in testing would have refused the connection for.
+    ``failure`` is what an MTA-STS policy in testing would have refused the connection for, or why a server that offers
+    TLS was spoken to without.
     """
 
     policy: TlsPolicy

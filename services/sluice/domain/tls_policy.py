@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from sluice.domain.dane import TRUST_ANCHOR, DaneFailed, DaneHost
-from sluice.domain.mta_sts import StsPolicy
+from sluice.domain.mta_sts import StsFailure, StsPolicy
 from sluice.domain.smtp import Broken, TlsPolicy
 
 
@@ -21,6 +21,8 @@ class Protection(msgspec.Struct, frozen=True):
     domain: str
     sts: StsPolicy | None = None
     dane: Mapping[str, DaneHost | DaneFailed | None] = {}
+    sts_failure: StsFailure | None = None
+    """Why there is no ``sts`` though one is announced; only told, it changes nothing."""
 
     @property
     def dane_applies(self) -> bool:

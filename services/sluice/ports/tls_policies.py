@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from sluice.domain.dane import DaneFailed, DaneHost
-from sluice.domain.mta_sts import StsPolicy
+from sluice.domain.mta_sts import StsFailure, StsPolicy
 from sluice.ports.resolver import LookupFailed
 
 
@@ -25,6 +25,10 @@ class StsPolicies(Protocol):
 
         May take as long as fetching one. Never raises for what the domain's servers do.
         """
+        ...
+
+    def failure(self, domain: str) -> StsFailure | None:
+        """Why :meth:`policy` last found none though the domain announces one; None when it announces none."""
         ...
 
     async def close(self) -> None:

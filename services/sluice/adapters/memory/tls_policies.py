@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sluice.domain.mta_sts import StsPolicy
+from sluice.domain.mta_sts import StsFailure, StsPolicy
 from sluice.ports.resolver import LookupFailed
 from sluice.ports.tls_policies import DaneHosts
 
@@ -16,11 +16,16 @@ class MemoryStsPolicies:
 
     def __init__(self, policies: Mapping[str, StsPolicy] | None = None) -> None:
         self.policies = dict(policies or {})
+        self.failures: dict[str, StsFailure] = {}
 
     async def policy(self, domain: str) -> StsPolicy | None:
         """As the port says."""
         found = self.policies.get(domain)
         return None if found is None or found.mode == "none" else found
+
+    def failure(self, domain: str) -> StsFailure | None:
+        """As the port says."""
+        return self.failures.get(domain)
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from sluice.domain.errors import Undecodable
-from sluice.domain.mta_sts import StsPolicy, parse_policy
+from sluice.domain.mta_sts import StsPolicy, StsResult, parse_policy
 from sluice.domain.routing import usable_addresses
 from sluice.ports.resolver import LookupFailed, Texts
 
@@ -23,7 +23,11 @@ _AT_ONCE = 20
 
 
 class FetchFailed(Exception):
-    """The domain has no policy that could be fetched; the text says why."""
+    """The domain has no policy that could be fetched; the text says why, and ``result`` what kind of failure it is."""
+
+    def __init__(self, reason: str, result: StsResult = "sts-policy-fetch-error") -> None:
+        super().__init__(reason)
+        self.result: StsResult = result
 
 
 class PolicyFetcher:
@@ -55,10 +59,12 @@ class PolicyFetcher:
         try:
             text = await self._get(f"https://mta-sts.{domain}:{self._port}/.well-known/mta-sts.txt")
             return parse_policy(text)
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError) as error:
+            raise FetchFailed(str(error), "sts-webpki-invalid") from error
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise FetchFailed(str(error) or type(error).__name__) from error
         except Undecodable as error:
-            raise FetchFailed(f"not a policy: {error}") from error
+            raise FetchFailed(f"not a policy: {error}", "sts-policy-invalid") from error
 
     async def close(self) -> None:
         """Close what is open."""

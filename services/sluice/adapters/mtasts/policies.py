@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from sluice.adapters.mtasts.fetch import FetchFailed
-from sluice.domain.mta_sts import StsPolicy, record_id
+from sluice.domain.mta_sts import StsFailure, StsPolicy, record_id
 from sluice.ports.resolver import LookupFailed, Texts
 
 V = TypeVar("V")
@@ -72,6 +72,7 @@ class CachedStsPolicies:
         self._now = now
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._failed: OrderedDict[str, float] = OrderedDict()
+        self._failures: OrderedDict[str, StsFailure] = OrderedDict()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -82,10 +83,16 @@ class CachedStsPolicies:
         texts = await self._resolver.txt(f"_mta-sts.{domain}")
         record = None if isinstance(texts, LookupFailed) else record_id(texts)
         kept = self._binding(domain)
+        if record is None:
+            self._failures.pop(domain, None)
         if record is not None and (kept is None or kept.record != record):
             await asyncio.shield(self._fetch(domain, record))
             kept = self._binding(domain)
         return None if kept is None or kept.policy.mode == "none" else kept.policy
+
+    def failure(self, domain: str) -> StsFailure | None:
+        """As the port says."""
+        return self._failures.get(domain)
 
     async def refresh_due(self) -> None:
         """Fetch anew what is due, and forget what no longer binds."""
@@ -136,9 +143,11 @@ class CachedStsPolicies:
             if kept is None or kept.policy.mode != "none":
                 log.warning("mta_sts_fetch_failed", domain=domain, reason=str(failure), kept=kept is not None)
             _put(self._failed, domain, self._now() + RETRY, self._entries)
+            _put(self._failures, domain, StsFailure(failure.result, str(failure)), self._entries)
             return
         log.debug("mta_sts_fetched", domain=domain, mode=policy.mode, max_age=policy.max_age)
         self._failed.pop(domain, None)
+        self._failures.pop(domain, None)
         _put(self._kept, domain, _Kept(policy, record, self._now()), self._entries)
 
     async def _sweep_forever(self) -> None:
