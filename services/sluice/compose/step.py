@@ -162,6 +162,7 @@ class Composer:
             metadata=event.metadata,
             in_doubt=admitted.in_doubt,
             smtputf8=needs_smtputf8(admitted, delivery),
+            despite_tls=event.report_type is not None,
             trace_id=origin.trace_id,
         )
 
@@ -176,7 +177,6 @@ class Composer:
         template = self._reference.template(event.tenant_id, asked.id, asked.version) if asked else None
         if asked is None or template is None:
             version = f" version {asked.version}" if asked and asked.version else ""
-            despite_tls=event.report_type is not None,
             raise Refused("template.id", f"the tenant has no such template{version}", "template")
         return template
 

@@ -191,19 +191,19 @@ class Sender:
         seed = f"{item.mail.envelope.message_id}/{item.attempts}"
         hops = await self._paths.hops(self._path, self._lane.site, self._flow.egress, seed)
         if isinstance(hops, Broken):
+            self._sessions.refused(item, None, hops)
             return hops
         last: Replied | Broken = Broken("connect", "refused")
         for hop in hops:
-            self._sessions.refused(item, None, hops)
             answer = await self._mailer.connect(hop, talk)
             if not isinstance(answer, Replied | Broken):
                 self._lane.allowance.connected(self._flow.egress.name)
+                self._sessions.opened(hop)
                 return answer
+            self._sessions.refused(item, hop, answer)
             last = answer
         return last
-                self._sessions.opened(hop)
 
-            self._sessions.refused(item, hop, answer)
     def _unreachable(self, item: Item, answer: Replied | Broken, talk: Transcript) -> None:
         now = self._clock.now()
         if not isinstance(answer, Broken) or answer.phase != "resolve":

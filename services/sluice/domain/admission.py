@@ -96,6 +96,8 @@ def admit(
     """
     if not tenant.active or tenant.tenant_id != event.tenant_id:
         raise Refused("tenant_id", "the tenant is not active", "tenant")
+    if event.report_type is not None and not tenant.tls_reports:
+        raise Refused("report_type", "the tenant may not send reports: its tls_reports is not set", "tenant")
     send_at, expires_at = _times(event, priority, now, published_at, limits)
     sender = _sender(event, tenant)
     deliveries = _deliveries(event)
@@ -114,8 +116,6 @@ def admit(
         deliveries=deliveries,
     )
 
-    if event.report_type is not None and not tenant.tls_reports:
-        raise Refused("report_type", "the tenant may not send reports: its tls_reports is not set", "tenant")
 
 def _times(
     event: SendEvent, priority: Priority, now: float, published_at: float, limits: Limits

@@ -15,9 +15,9 @@ from sluice.domain.events import Priority, SendEvent
 from sluice.domain.mail import Envelope, Waits
 from sluice.domain.outcome import Fault, Outcome, OutcomeType, SmtpReply, Source, TlsUsed, event_id, moment
 from sluice.domain.smtp import Broken, Replied, Result, Tls
-
-
 from sluice.domain.tls_sessions import TlsSession
+
+
 class Way(msgspec.Struct, frozen=True):
     """The way an attempt took: server, its address, the protection, where it left from, its sessions, what was said.
 
@@ -28,9 +28,9 @@ class Way(msgspec.Struct, frozen=True):
     mx_address: str | None = None
     tls: Tls | None = None
     egress: str | None = None
+    sessions: tuple[TlsSession, ...] = ()
     conversation: Conversation | None = None
     span_id: str | None = None
-    sessions: tuple[TlsSession, ...] = ()
 
 
 class Recorder(msgspec.Struct, frozen=True):
@@ -86,10 +86,10 @@ class Recorder(msgspec.Struct, frozen=True):
             rule=verdict.rule if verdict else None,
             reason=reason or _reason(result),
             tls=_tls(way.tls) if way.tls else None,
+            tls_sessions=list(way.sessions),
             size_bytes=envelope.size,
             queued_at=moment(envelope.queued_at),
             waits=waits,
-            tls_sessions=list(way.sessions),
             duration_ms=round(duration_ms, 3),
             next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
             source=source,
