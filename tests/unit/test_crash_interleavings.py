@@ -175,7 +175,9 @@ class Partition(RuleBasedStateMachine):
             worker.hands[offset] = "settled"
         elif isinstance(verdict, PutOff):
             assert offset in self.written("deferred")
-            assert offset not in self.doubtful - self.told_in_doubt - self.ended_late, "a deferral covers up an open attempt"
+            assert offset not in self.doubtful - self.told_in_doubt - self.ended_late, (
+                "a deferral covers up an open attempt"
+            )
             worker.hands[offset] = "deferred"
         elif isinstance(verdict, InDoubt):
             assert offset in self.doubtful | self.opened_late, "in doubt, and no attempt was left open"

@@ -32,7 +32,13 @@ def up(
         str | None, typer.Option(metavar="HOST:PORT", rich_help_panel="Outside parts", help="Use this Kafka instead.")
     ] = None,
     clickhouse: Annotated[
-        str | None, typer.Option(metavar="URL", rich_help_panel="Outside parts", help="Use this ClickHouse instead.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            rich_help_panel="Outside parts",
+            help="Use this ClickHouse instead: http://USER:PASSWORD@HOST:8123; "
+            "without a user, SLUICE_CLICKHOUSE_USER and SLUICE_CLICKHOUSE_PASSWORD.",
+        ),
     ] = None,
     smtp: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", rich_help_panel="Outside parts", help="Send all mail to this.")

@@ -6,11 +6,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from confluent_kafka import KafkaException
 
 from sluice.adapters.clickhouse import migrations
-from sluice.adapters.clickhouse.client import ClickHouse, Target
+from sluice.adapters.clickhouse.client import ClickHouse
 from sluice.adapters.embedded.ports import LOOPBACK
 from sluice.domain.errors import SluiceError
 from sluice.domain.topics import topics
@@ -99,8 +100,8 @@ class LocalStack:
 
 
 def clickhouse_of(settings: Settings) -> ClickHouse:
-    """A client of the ClickHouse that settings name."""
-    return ClickHouse(Target(settings.clickhouse_url, settings.clickhouse_database))
+    """A client of the ClickHouse that settings name, as its services have one."""
+    return wiring.clickhouse(settings)
 
 
 def plan(options: Options, reference: Sequence[seed.Reference] | None = None, say: Say = lambda _: None) -> LocalStack:
@@ -200,7 +201,7 @@ def _environment(options: Options, folder: DataFolder, ports: dict[str, int]) ->
     if options.clickhouse is None:
         environment["SLUICE_CLICKHOUSE_URL"] = f"http://{LOOPBACK}:{ports['clickhouse']}"
     else:
-        environment["SLUICE_CLICKHOUSE_URL"] = options.clickhouse
+        environment |= _clickhouse(options.clickhouse)
     if options.smtp is None:
         environment["SLUICE_ROUTES"] = f"*=smtp://{LOOPBACK}:{ports['mailbox']}?tls={tls}"
     else:
@@ -208,6 +209,17 @@ def _environment(options: Options, folder: DataFolder, ports: dict[str, int]) ->
     if options.rules is not None:
         environment["SLUICE_RULES_DIR"] = str(Path(options.rules).resolve())
     return {**environment, **options.environment}
+
+
+def _clickhouse(url: str) -> dict[str, str]:
+    """Settings for ``http://USER:PASSWORD@HOST:PORT``. What the URL does not say stays as the environment has it."""
+    parts = urlsplit(url)
+    environment = {"SLUICE_CLICKHOUSE_URL": parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()}
+    if parts.username is not None:
+        environment["SLUICE_CLICKHOUSE_USER"] = unquote(parts.username)
+    if parts.password is not None:
+        environment["SLUICE_CLICKHOUSE_PASSWORD"] = unquote(parts.password)
+    return environment
 
 
 def _settings(environment: dict[str, str]) -> Settings:
