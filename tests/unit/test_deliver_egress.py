@@ -115,7 +115,7 @@ async def test_when_all_are_refused_mail_goes_on_from_where_it_was() -> None:
         await worker.take(worker.record(worker.envelope(name)))
     (lane,) = worker.handler.lanes.values()
     assert "one" in lane.switched
-    lane.saw(worker.handler._rules.triggers, _seen("two"), worker.clock.now())
+    lane.saw(worker.handler.rules.triggers, _seen("two"), worker.clock.now())
     assert set(lane.switched) == {"one", "two"}
     await send(worker, 20, 100)
     assert set(ways(worker)) == {("one.example", "192.0.2.1"), ("two.example", "192.0.2.2")}

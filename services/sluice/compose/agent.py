@@ -9,6 +9,7 @@ from sluice.compose.handler import ComposeHandler
 from sluice.compose.sites import Sites
 from sluice.compose.step import Composer
 from sluice.domain.errors import RuleError, SluiceError
+from sluice.domain.rules import Rules
 from sluice.domain.topics import OUTCOME, READY, SEND
 from sluice.ports.health import Health
 from sluice.ports.metrics import Figure
@@ -34,20 +35,20 @@ class ComposeService:
         rules = wiring.rules(settings)
         recorder = wiring.recorder(settings, rules)
         self._tally = recorder.tally
-        sites = Sites(rules.sites, wiring.routes(settings), self._resolver, clock)
-        composer = Composer(
+        self._sites = Sites(rules.sites, wiring.routes(settings), self._resolver, clock)
+        self._composer = Composer(
             reference=self._catalogue,
             renderer=wiring.renderer(),
             signer=wiring.signer(settings),
             recorder=recorder,
             limits=wiring.limits(settings, rules),
-            site_of=sites.settled,
+            site_of=self._sites.settled,
         )
         self._spans = telemetry.spans("compose", settings)
         self._handler = ComposeHandler(
-            composer=composer,
+            composer=self._composer,
             recorder=recorder,
-            sites=sites,
+            sites=self._sites,
             seen_log=wiring.seen_log(settings),
             bus=self._bus,
             clock=clock,
@@ -55,6 +56,7 @@ class ComposeService:
             spans=self._spans,
         )
         self._intake = wiring.intake(settings, GROUP, tuple(SEND.values()), self._handler)
+        self._rules_watch = wiring.rules_watch(settings, rules, self._follow)
         self._watch = wiring.reading_watch(settings, GROUP, lambda: self._intake.reading)
 
     @property
@@ -75,6 +77,7 @@ class ComposeService:
         yield from self._intake.figures()
         yield from self._reference.figures()
         yield from self._tally.figures()
+        yield from self._rules_watch.figures()
 
     async def start(self) -> None:
         """Load reference data, then join; raises :class:`SluiceError` when topics are missing."""
@@ -86,8 +89,14 @@ class ComposeService:
         self._tasks.run(self._handler.compose_forever(), "compose")
         await self._intake.start()
         self._tasks.run(self._watch.run(), "reading watch")
+        self._tasks.run(self._rules_watch.run(), "rules")
         self._tasks.watch(lambda: self._intake.crashed)
         self._tasks.watch(lambda: self._reference.failure)
+
+    def _follow(self, rules: Rules) -> None:
+        self._tally.follow(site.name for site in rules.sites.all)
+        self._sites.follow(rules.sites)
+        self._composer.follow(wiring.limits(self._settings, rules))
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""

@@ -20,14 +20,21 @@ class Sites:
         self._routes = routes
         self._resolver = resolver
         self._clock = clock
-        self._known: dict[str, tuple[float, Site]] = {}
+        self._known: dict[str, tuple[float, tuple[str, ...] | None]] = {}
+        """Until when, and by which MX hosts, a domain is known."""
+
+    def follow(self, rules: SiteRules) -> None:
+        """Other rules are in force."""
+        self._rules = rules
 
     def known(self, domain: str) -> Site | None:
         """The site of ``domain`` (A-label form), when it can be told without asking DNS."""
         if not isinstance(self._routes.route_for(domain), MxRoute):
             return self._rules.site_for(domain)
         found = self._known.get(domain)
-        return found[1] if found is not None and found[0] > self._clock.now() else None
+        if found is None or found[0] <= self._clock.now():
+            return None
+        return self._rules.site_for(domain, found[1])
 
     def settled(self, domain: str) -> Site:
         """The site of a domain that was found, even if DNS would have it asked again by now."""
@@ -35,14 +42,13 @@ class Sites:
         if known is not None:
             return known
         found = self._known.get(domain)
-        return found[1] if found is not None else self._rules.site_for(domain)
+        return self._rules.site_for(domain, found[1] if found is not None else None)
 
     async def find(self, domain: str) -> Site:
         """The site of ``domain``. One without a usable answer is a site of its own: deliver finds out what to do."""
         answer = await self._resolver.mx(domain)
-        hosts = [host for _, host in answer.hosts] if isinstance(answer, MxHosts) else None
-        site = self._rules.site_for(domain, hosts)
+        hosts = tuple(host for _, host in answer.hosts) if isinstance(answer, MxHosts) else None
         if len(self._known) >= CACHED:
             del self._known[next(iter(self._known))]
-        self._known[domain] = (self._clock.now() + getattr(answer, "ttl", SOON), site)
-        return site
+        self._known[domain] = (self._clock.now() + getattr(answer, "ttl", SOON), hosts)
+        return self._rules.site_for(domain, hosts)

@@ -76,6 +76,10 @@ class Composer:
         """Check the event against its tenant and the limits; raises :class:`Refused`."""
         tenant = self._tenant(event)
         admitted = admit(
+    def follow(self, limits: Limits) -> None:
+        """Other limits are in force, for events that are admitted from now on."""
+        self._limits = limits
+
             event,
             tenant,
             priority=origin.priority,

@@ -19,6 +19,7 @@ from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
 from sluice.domain.errors import SluiceError
 from sluice.domain.priorities import Priorities
+from sluice.domain.rules import Rules
 from sluice.domain.sharing import Shares
 from sluice.domain.topics import DEMAND, OUTCOME, READY, SITES, TENANTS
 from sluice.ports.health import Health
@@ -44,12 +45,13 @@ class DeliverService:
         clock = self._clock = wiring.SystemClock()
         rules = wiring.rules(settings)
         self._named = frozenset(site.name for site in rules.sites.all)
-        departures = Departures(wiring.egresses(settings, rules), self._catalogue.tenant)
+        egresses = wiring.egresses(settings, rules)
+        departures = Departures(egresses, self._catalogue.tenant)
         recorder = wiring.recorder(settings, rules)
         self._tally = recorder.tally
         books = Books(self._bus, recorder, self._tasks.fail)
         self._spans = telemetry.spans("deliver", settings)
-        attempts = Attempts(books, clock, rules, random.random, self._spans)
+        attempts = self._attempts = Attempts(books, clock, rules, random.random, self._spans)
         self._protections = Protections(wiring.sts_policies(settings, self._resolver), wiring.dane_records(settings))
         paths = Paths(
             wiring.routes(settings),
@@ -91,6 +93,9 @@ class DeliverService:
             patience=settings.patience_s,
             suspended_until=self._catalogue.suspended_until,
         )
+        self._rules_watch = wiring.rules_watch(
+            settings, rules, self._follow, lambda new: wiring.check_egresses(egresses, new)
+        )
         self._shared.go_on = self._handler.go_on
         self._intake = wiring.intake(settings, GROUP, tuple(READY.values()), self._handler)
         self._watch = wiring.reading_watch(settings, GROUP, lambda: self._intake.reading)
@@ -113,6 +118,7 @@ class DeliverService:
         reason = (
             stalled(waiting, intake.moved_at, limit)
             or uncommitted(intake.owed_at, intake.moved_at, limit)
+            or self._handler.reading_back.stalled(limit)
             or overdue(self._handler.oldest(), longest_in_hand(self._settings), "a mail")
             or self._watch.reason
         )
@@ -130,6 +136,7 @@ class DeliverService:
         yield from self._intake.figures()
         yield from self._reference.figures()
         yield from self._tally.figures()
+        yield from self._rules_watch.figures()
         yield from waiting_figures(lanes, self._senders, self._shared, self._intake.unfinished)
         yield from lane_figures(lanes, self._named, self._clock.now())
         yield Figure(CONNECTIONS_MAX, self._settings.connections)
@@ -150,6 +157,7 @@ class DeliverService:
         await self._intake.start()
         self._tasks.run(self._checkpoints.write_forever(), "checkpoints")
         self._tasks.run(self._watch.run(), "reading watch")
+        self._tasks.run(self._rules_watch.run(), "rules")
         self._tasks.watch(lambda: self._intake.crashed)
 
     def _certain_partitions(self) -> set[int]:
@@ -159,6 +167,12 @@ class DeliverService:
         # One who stood still would overrule what the owner since then has written.
         if self._intake.certain:
             await self._checkpoints.write_for(leaving)
+
+    def _follow(self, rules: Rules) -> None:
+        self._named = frozenset(site.name for site in rules.sites.all)
+        self._tally.follow(self._named)
+        self._attempts.follow(rules)
+        self._handler.follow(rules)
 
     async def failed(self) -> BaseException:
         """See :class:`sluice.runtime.lifecycle.Service`."""

@@ -7,10 +7,12 @@ from sluice.deliver.pace import Pace
 from sluice.domain.adaptive import Give, Pressure, base_rate, eased
 from sluice.domain.events import PRIORITIES
 from sluice.domain.lanes import LaneState
-from sluice.domain.shaping import IDLE, Gcra, Rate
+from sluice.domain.shaping import IDLE, Gcra, Rate, stretched
 from sluice.domain.site import Penalty, Site
 
 UNREACHABLE = "its hosts cannot be reached"
+RESCALED_KEPT = 20
+"""Changes of the rate by rules that are remembered for mails which booked a slot before."""
 
 
 class Allowance:
@@ -35,10 +37,50 @@ class Allowance:
         self._gcra = _gcra(self._plain.rate)
         self._sent = now + self._gcra.tolerance if self._gcra else IDLE
         self._booked = [IDLE for _ in PRIORITIES]
+        self._rescaled: list[tuple[float, float]] = []
+        """When rules changed the rate, and how many times longer an interval was then."""
         self._connects = _gcra(self._plain.connect_rate)
         self._connected = IDLE
         self._through = site.egress_share(number)
         self._paces: dict[str, Pace] = {}
+
+    def follow(self, site: Site, number: int, penalty: Penalty, now: float, service: float) -> None:
+        """Other rules: their limits hold from ``now``, and all that was learnt goes on.
+
+        What was sent stays counted, so that no change gives a burst that was not there before; booked slots come as
+        much sooner or later as the rate says.
+        """
+        self._refresh(now, service)
+        was, rate = self._gcra, self._plain.rate
+        self._plain, self._through = site.share(number), site.egress_share(number)
+        self._circuit.follow(site)
+        self._gcra = _gcra(self._rate_at(now, service))
+        if self._gcra is not None:
+            opened = now + self._gcra.tolerance
+            self._sent = was.carried(self._sent, self._gcra, now) if was else max(self._sent, opened)
+        if rate is None or self._plain.rate is None:
+            self._booked = [IDLE for _ in PRIORITIES]
+            self._rescaled = []
+        elif rate.interval != self._plain.rate.interval:
+            scale = self._plain.rate.interval / rate.interval
+            self._booked = [stretched(slot, now, scale) for slot in self._booked]
+            self._rescaled = [*self._rescaled[1 - RESCALED_KEPT :], (now, scale)]
+        connects, self._connects = self._connects, _gcra(self._plain.connect_rate)
+        if self._connects is not None:
+            opened = now + self._connects.tolerance
+            self._connected = connects.carried(self._connected, self._connects, now) if connects else opened
+        self._penalty = penalty
+        for egress, pace in self._paces.items():
+            pace.follow(self._through.rate, now)
+            if self._penalised_until(egress) > now:
+                pace.slow_down(penalty.rate, self._penalised_until(egress))
+
+    def slot_now(self, slot: float, booked_at: float) -> float:
+        """When a slot that was booked at ``booked_at`` comes by the rules in force."""
+        for changed_at, scale in self._rescaled:
+            if booked_at < changed_at:
+                slot = stretched(slot, changed_at, scale)
+        return slot
 
     def connections(self, now: float) -> int:
         """How many may be open; at least one."""

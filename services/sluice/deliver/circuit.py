@@ -16,6 +16,11 @@ class Circuit:
         self._until: dict[str, float] = {}
         self._before = 0
 
+    def follow(self, site: Site) -> None:
+        """Other rules: for failures from now on."""
+        self._enough = site.failed_connects
+        self._pause = site.pause
+
     @property
     def failures(self) -> int:
         """The most in a row, as the next owner should know."""

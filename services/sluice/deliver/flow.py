@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sluice.deliver.item import Item
@@ -90,6 +91,10 @@ class Flow:
             kept = [item for item in queue if item not in items]
             queue.clear()
             queue.extend(kept)
+
+    def waiting(self) -> Iterator[Item]:
+        """Every mail in the queues."""
+        return chain.from_iterable(self.queues)
 
     def overdue(self, before: float) -> Iterator[Item]:
         """Take out mails that have waited here since ``before`` or longer."""

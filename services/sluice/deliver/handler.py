@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
 from sluice.deliver.books import Books
 from sluice.deliver.growth import Growth
 from sluice.deliver.item import Item, done_already
 from sluice.deliver.lane import Lane, forget
+from sluice.deliver.moves import Moves
 from sluice.deliver.paths import Path, Paths
+from sluice.deliver.reading_back import ReadingBack
 from sluice.deliver.senders import Senders
 from sluice.deliver.step import Attempts
 from sluice.domain.conclusion import Way
 from sluice.domain.errors import Undecodable
 from sluice.domain.lanes import LaneState
 from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
-from sluice.domain.mail import Mail, read_mail, with_envelope, with_progress
+from sluice.domain.mail import Mail, read_mail
 from sluice.domain.outcome import Outcome
 from sluice.domain.rules import Rules
-from sluice.domain.site import lane_for, lane_number, lane_partition
+from sluice.domain.site import lane_number
 from sluice.domain.smtp import Broken
 from sluice.domain.tls_sessions import unresolved
 from sluice.domain.window import Range
@@ -32,6 +33,7 @@ from sluice.ports.intake import Done, Taken
 from sluice.ports.ledger import LedgerLog
 
 log = structlog.get_logger(__name__)
+NEW_LANES = "its site has just got other lanes"
 
 
 class DeliverHandler:
@@ -56,8 +58,7 @@ class DeliverHandler:
         self._attempts = attempts
         self._senders = senders
         self._paths = paths
-        self._ledger_log = ledger_log
-        self._rules = rules
+        self.reading_back = ReadingBack(ledger_log, clock)
         self._clock = clock
         self._partitions = partitions
         self._patience = patience
@@ -65,20 +66,35 @@ class DeliverHandler:
         self._ledgers: dict[int, Ledger] = {}
         self._items: dict[int, set[Item]] = {}
         self._growth = Growth(partitions, clock)
+        self._moves = Moves(books, rules, clock, self._growth)
         self._learnt: dict[str, LaneState] = {}
         self.lanes: dict[str, Lane] = {}
         self.before_leaving: Callable[[set[int]], Awaitable[None]] = _nothing_to_do
         """Called when all that could be finished of partitions is, while they are still ours."""
 
+    @property
+    def rules(self) -> Rules:
+        """Those in force."""
+        return self._moves.rules
+
+    def follow(self, rules: Rules) -> None:
+        """Other rules are in force: lanes take over their limits, and mails in memory go where they belong now."""
+        self._moves.follow(rules)
+        now = self._clock.now()
+        for lane in self.lanes.values():
+            lane.follow(rules, now)
+            lane.allowance.pause(self._moves.settled_at(lane.site.name), NEW_LANES)
+            for flow in list(lane.flows.values()):
+                flow.drop({item for item in flow.waiting() if self._moves.moved(item, flow.path)})
+
     async def assigned(self, partition: int) -> dict[str, list[Range]]:
         """Read the partition's ledger back; see :class:`sluice.ports.intake.Handler`."""
-        ledger = Ledger()
-        began = self._clock.now()
-        count = await self._ledger_log.read_back(partition, ledger.replay, ledger.restore)
+        ledger = await self.reading_back.read(partition)
+        if ledger is None:
+            return {}
         self._ledgers[partition] = ledger
         self._learnt.update(ledger.lanes)
         self._items[partition] = set()
-        log.info("ledger.read", partition=partition, records=count, seconds=round(self._clock.now() - began, 3))
         return ledger.finished_by_topic()
 
     def take(self, record: Taken, done: Done) -> None:
@@ -152,7 +168,7 @@ class DeliverHandler:
             self._enqueue(item, path)
 
     def _enqueue(self, item: Item, path: Path | Broken) -> None:
-        if isinstance(path, Path) and self._moved(item, path):
+        if isinstance(path, Path) and self._moves.moved(item, path):
             return
         lane = self._lane(item.mail)
         now = self._clock.now()
@@ -172,33 +188,12 @@ class DeliverHandler:
 
     def go_on(self, item: Item, lane: Lane, path: Path) -> None:
         """Queue a mail again that waited apart from its lane."""
-        if item.handed_back:
+        if item.handed_back or self._moves.moved(item, path):
             return
         if self.lanes.get(lane.name) is lane:
             self._senders.offer(lane, path, item)
         else:
             self._send_home(item)
-
-    def _moved(self, item: Item, path: Path) -> bool:
-        """Whether the mail belongs to another lane by now, and went there.
-
-        The domain's hosts changed, compose could not look them up, or the rules have fewer lanes for the site: a mail
-        in the wrong lane would be sent beside the site's limits.
-        """
-        envelope = item.mail.envelope
-        site = self._rules.sites.site_for(envelope.domain, [host for _, host in path.hosts] or None)
-        lane = lane_for(site, envelope.message_id)
-        if lane == envelope.lane:
-            return False
-        log.info("mail.moved", lane=envelope.lane, to=lane)
-        # A round of its own: in the same partition it would be taken for a repeat of this record.
-        progress = msgspec.structs.replace(item.mail.progress, round=item.mail.progress.round + 1)
-        headers = with_progress(item.record.headers, progress)
-        headers = with_envelope(headers, msgspec.structs.replace(envelope, site=site.name, lane=lane))
-        home = lane_partition(lane, self._partitions())
-        record = Record(item.record.topic, item.record.value, item.record.key, headers, home)
-        self._books.hand_over(item.done, record)
-        return True
 
     def _lane(self, mail: Mail) -> Lane:
         name = mail.envelope.lane
@@ -207,11 +202,12 @@ class DeliverHandler:
             site, number = lane_number(name)
             now = self._clock.now()
             lane = self.lanes[name] = Lane(
-                name, self._rules.sites.named(site), number, self._clock, self._senders.priorities
+                name, self.rules.sites.named(site), number, self._clock, self._senders.priorities
             )
             learnt = self._learnt.pop(name, None)
             if learnt is not None:
-                lane.restore(learnt, self._rules, now)
+                lane.restore(learnt, self.rules, now)
+            lane.allowance.pause(self._moves.settled_at(site), NEW_LANES)
             lane.allowance.suspend(self._suspended_until(site))
             if self._growth.has_moved(name):
                 lane.allowance.pause(self._growth.settled_at, "its lane has just moved")
@@ -219,6 +215,7 @@ class DeliverHandler:
 
     async def revoked(self, partitions: set[int]) -> None:
         """Hand back what has not begun; let attempts under way finish. Bounded by the caller."""
+        self.reading_back.give_up(partitions)
         leaving = {item for partition in partitions for item in self._items.pop(partition, ())}
         for item in leaving:
             item.handed_back = True
@@ -287,7 +284,7 @@ class DeliverHandler:
         self._follow_growth()
         for lane in self.lanes.values():
             lane.allowance.suspend(self._suspended_until(lane.site.name))
-            lane.follow_triggers(self._rules.triggers, self._clock.now())
+            lane.follow_triggers(self.rules.triggers, self._clock.now())
         self._senders.sweep(list(self.lanes.values()))
         forget(self.lanes, self._clock.now())
 

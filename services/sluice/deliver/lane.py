@@ -19,7 +19,7 @@ from sluice.domain.mail import Mail
 from sluice.domain.priorities import Priorities
 from sluice.domain.rules import Rules
 from sluice.domain.shaping import WeightedChooser
-from sluice.domain.site import Site
+from sluice.domain.site import Site, lane_number
 from sluice.domain.triggers import Effects, Fired, Seen, Triggers, TriggerState
 from sluice.ports.clock import Clock
 
@@ -68,6 +68,14 @@ class Lane:
         self._running: dict[Item, float] = {}
         self._triggered = TriggerState()
         self._effects = Effects()
+
+    def follow(self, rules: Rules, now: float) -> None:
+        """Other rules are in force: their limits, and their triggers; what was learnt goes on."""
+        name, number = lane_number(self.name)
+        self.site = rules.sites.named(name)
+        self.allowance.follow(self.site, number, rules.sites.penalty, now, self.service)
+        self._triggered = rules.triggers.carried(self._triggered)
+        self._apply(rules.triggers, now)
 
     def flow(self, egress: Egress, path: Path, *more: Slots) -> Flow:
         """The flow that takes ``egress`` and ``path``; its connections count in the lane's slots and in ``more``."""
@@ -126,11 +134,12 @@ class Lane:
         A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
         """
         mail, egress = item.mail, item.egress.name if item.egress else ""
-        if mail.progress.slot is None or mail.progress.slot_of == "shared":
+        slot = mail.progress.slot
+        if slot is None or mail.progress.slot_of == "shared":
             slot = self.allowance.book(now, self.service, RANK[mail.envelope.priority], egress)
-            if slot - now > patience:
-                return Wait(slot, "rate")
-        return None
+        else:
+            slot = self.allowance.slot_now(slot, mail.progress.since or now)
+        return Wait(slot, "rate") if slot - now > patience else None
 
     def _busy_for(self, now: float, rank: int) -> float:
         """How long until a mail queued now would get a connection, guessed from what mails take here.
@@ -159,8 +168,10 @@ class Lane:
 
     def follow_triggers(self, triggers: Triggers, now: float) -> None:
         """Let effects that have lasted their time end; cheap when there are none."""
-        if not self._triggered.active:
-            return
+        if self._triggered.active:
+            self._apply(triggers, now)
+
+    def _apply(self, triggers: Triggers, now: float) -> None:
         self._effects = triggers.effects(self._triggered, now)
         self.allowance.limit(self._effects.cuts, self._effects.connections)
         self.switched = self._effects.switched

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sluice.domain.events import PRIORITIES
-from sluice.domain.shaping import IDLE, Gcra, Rate
+from sluice.domain.shaping import IDLE, Gcra, Rate, stretched
 
 
 class Pace:
@@ -19,6 +19,18 @@ class Pace:
         self._slow_until = 0.0
         self._sent = now + self._usual.tolerance if self._usual else IDLE
         self._booked = [IDLE for _ in PRIORITIES]
+
+    def follow(self, rate: Rate | None, now: float) -> None:
+        """Another rate, without a burst that was not there before; slots come as much sooner or later as it is."""
+        was, self._usual = self._usual, Gcra.of(rate) if rate else None
+        if self._usual is None:
+            self._booked = [IDLE for _ in PRIORITIES]
+        elif was is None:
+            self._sent = max(self._sent, now + self._usual.tolerance)
+        else:
+            self._sent = was.carried(self._sent, self._usual, now)
+            scale = self._usual.interval / was.interval
+            self._booked = [stretched(slot, now, scale) for slot in self._booked]
 
     def slow_down(self, rate: Rate, until: float) -> None:
         """No faster than ``rate`` until then."""

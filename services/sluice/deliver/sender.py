@@ -65,6 +65,7 @@ class Sender:
         self._leaving_from_elsewhere = rehome
         self._dialling = dialling
         self._used = 0
+        self._tls = self._lane.site.tls
         self._may_dial = False
         self._greeting: Transcript | None = None
         """What was said to open the connection, until its first mail."""
@@ -116,7 +117,8 @@ class Sender:
         connection = self._seat.connection
         if connection is None:
             return
-        if not connection.usable or self._used >= self._lane.site.mails_per_connection:
+        site = self._lane.site
+        if not connection.usable or self._used >= site.mails_per_connection or self._tls != site.tls:
             self._seat.connection = None
             await connection.quit()
 
@@ -188,6 +190,7 @@ class Sender:
     async def _dial(self, item: Item, talk: Transcript) -> Connection | Replied | Broken:
         """A connection to the first host that greets us, or why none did."""
         self._may_dial = False
+        self._tls = self._lane.site.tls
         seed = f"{item.mail.envelope.message_id}/{item.attempts}"
         hops = await self._paths.hops(self._path, self._lane.site, self._flow.egress, seed)
         if isinstance(hops, Broken):

@@ -90,7 +90,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``attempt`` counts attempts already made. ``round`` counts the times it was put into the wheel by deliver: with the
     message id it names one appearance of the mail, so that a repeated record is recognised. ``slot`` is the time
-    reserved for it by a rate limit; ``slot_of`` says whose: its site's, or one that sites share.
+    reserved for it by a rate limit; ``slot_of`` says whose: its site's, or one that sites share. ``moves`` counts how
+    often in a row it went to another lane.
     """
 
     attempt: Count = 0
@@ -107,6 +108,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 class Mail(msgspec.Struct, frozen=True):
     """One composed message for one recipient."""
 
+    moves: Count = 0
     envelope: Envelope
     content: bytes
     progress: Progress = Progress()

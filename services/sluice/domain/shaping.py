@@ -96,6 +96,12 @@ class Gcra(msgspec.Struct, frozen=True):
             return state, False
         return max(state, now) + self.interval, True
 
+    def carried(self, state: float, into: Gcra, now: float) -> float:
+        """The state under another limiter: no more may leave at once than could before, and what the next still has to
+        wait is the same part of an interval."""
+        left = (now + self.tolerance - max(state, now)) / self.interval
+        return now + into.tolerance - min(left * into.interval, into.tolerance)
+
     def ready_at(self, state: float) -> float:
         """When the next slot is to be had; in the past when there is one now."""
         return state - self.tolerance
@@ -103,6 +109,11 @@ class Gcra(msgspec.Struct, frozen=True):
 
 IDLE = -math.inf
 """The state of a limiter that has never been used."""
+
+
+def stretched(slot: float, since: float, scale: float) -> float:
+    """A slot that was booked under another rate: as many times later after ``since`` as an interval is longer now."""
+    return since + (slot - since) * scale if slot > since else slot
 
 
 class Turns(msgspec.Struct, frozen=True):

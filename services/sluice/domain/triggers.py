@@ -146,6 +146,17 @@ class Triggers:
         }
         return TriggerState({}, active)
 
+    def carried(self, state: TriggerState) -> TriggerState:
+        """A state that was kept under other triggers: what is in force goes on to its end as these say it, and ends
+        with a trigger that is not among them, or does something else by now."""
+        known = {trigger.id: trigger for trigger in self.triggers}
+        active = {
+            subject: msgspec.structs.replace(fired, trigger=known[fired.trigger.id])
+            for subject, fired in state.active.items()
+            if fired.trigger.id in known and known[fired.trigger.id].action == fired.trigger.action
+        }
+        return TriggerState({key: times for key, times in state.counted.items() if key[0] in known}, active)
+
     def effects(self, state: TriggerState, now: float) -> Effects:
         """What holds at time ``now``: factors multiply, the lowest connections and the latest ends win."""
         lane: float | None = None

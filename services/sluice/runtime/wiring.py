@@ -27,6 +27,7 @@ from sluice.adapters.kafka.reference import FOLLOWED, KafkaReference
 from sluice.adapters.kafka.seen_log import KafkaSeenLog
 from sluice.adapters.kafka.topics import TopicAdmin
 from sluice.adapters.mtasts import CachedStsPolicies, PolicyFetcher
+from sluice.adapters.rules.folder import RulesFolder
 from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
 from sluice.adapters.smtp.sources import not_ours
@@ -45,6 +46,7 @@ from sluice.ports.mailer import Timeouts
 from sluice.runtime import console_rules
 from sluice.runtime.config import Settings
 from sluice.runtime.kafka_options import kafka_options, reveal
+from sluice.runtime.rules_watch import RulesWatch
 from sluice.runtime.stall import Place, ReadingWatch
 
 __all__ = ["SystemClock", "kafka_options"]
@@ -120,7 +122,7 @@ def reading_watch(settings: Settings, group: str, reading: Callable[[], Mapping[
 
 def ledger_log(settings: Settings) -> KafkaLedgerLog:
     """The ledger's reader."""
-    return KafkaLedgerLog(kafka_options(settings))
+    return KafkaLedgerLog(kafka_options(settings), patience_s=settings.stall_s * READ_SHARE)
 
 
 def seen_log(settings: Settings) -> KafkaSeenLog:
@@ -160,6 +162,17 @@ def rules(settings: Settings) -> Rules:
     return load_rules(settings.rules_dir)
 
 
+def rules_watch(
+    settings: Settings,
+    rules: Rules,
+    follow: Callable[[Rules], None],
+    check: Callable[[Rules], None] = lambda _: None,
+) -> RulesWatch:
+    """Has ``follow`` take over what changes in the rules' folder since ``rules`` were read from it."""
+    every = settings.rules_poll_s if settings.rules_dir is not None else 0.0
+    return RulesWatch(RulesFolder(settings.rules_dir, rules.version), rules, every, follow=follow, check=check)
+
+
 def routes(settings: Settings) -> RouteTable:
     """Where domains go; raises :class:`RuleError`."""
     table = RouteTable.parse(settings.routes)
@@ -187,10 +200,15 @@ def egresses(settings: Settings, rules: Rules) -> Egresses:
         told = "; ".join(f"{name}: {', '.join(missing)}" for name, missing in wrong.items())
         setting = "SLUICE_EGRESSES" if settings.egresses else "SLUICE_SOURCE_ADDRESS"
         raise RuleError(f"{setting}: this machine does not have the address of {told}")
-    found.check({site.egress for site in rules.sites.all if site.egress}, "sites.toml: egress")
-    named = {trigger.egress for trigger in rules.triggers.triggers if trigger.egress}
-    found.check(named, "triggers.toml: egress")
+    check_egresses(found, rules)
     return found
+
+
+def check_egresses(egresses: Egresses, rules: Rules) -> None:
+    """Raises :class:`RuleError` when ``rules`` name an egress or pool that is not there."""
+    egresses.check({site.egress for site in rules.sites.all if site.egress}, "sites.toml: egress")
+    named = {trigger.egress for trigger in rules.triggers.triggers if trigger.egress}
+    egresses.check(named, "triggers.toml: egress")
 
 
 def own_names(settings: Settings) -> frozenset[str]:

@@ -40,14 +40,33 @@ class Problems:
             raise RuleError("\n".join(self.found))
 
 
+def read_file(name: str, folder: Path | None) -> bytes:
+    """The bytes of ``name`` in ``folder`` (none when it has no such file), or of the built-in file if no folder.
+
+    Raises :class:`OSError` for one that is there and cannot be read.
+    """
+    if folder is None:
+        return (files("sluice.rules") / name).read_bytes()
+    try:
+        return (folder / name).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def parse_toml(name: str, text: bytes, problems: Problems) -> dict[str, Any]:
+    """The tables in ``text``, which is the file ``name``; none when it is wrong, which is noted with its line."""
+    try:
+        return tomllib.loads(text.decode("utf-8").replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        problems.add(name, error)
+        return {}
+
+
 def read_toml(name: str, folder: Path | None, problems: Problems) -> dict[str, Any]:
     """The tables of ``name`` in ``folder`` (none when it has no such file), or of the built-in file if no folder."""
     try:
-        if folder is None:
-            return tomllib.loads((files("sluice.rules") / name).read_text(encoding="utf-8"))
-        path = folder / name
-        return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
+        return parse_toml(name, read_file(name, folder), problems)
+    except OSError as error:
         problems.add(name, error)
         return {}
 

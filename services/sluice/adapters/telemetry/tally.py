@@ -27,6 +27,10 @@ class OutcomeTally:
         self._took = {priority: Spread(DELIVERY.bounds) for priority in PRIORITIES}
         self._spent = {priority: dict.fromkeys((*_WAITS, "attempt"), 0.0) for priority in PRIORITIES}
 
+    def follow(self, sites: Iterable[str]) -> None:
+        """Tell other sites apart from now on; what was counted stays under the names it was counted under."""
+        self._sites = frozenset(sites)
+
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
         kind, site = outcome.event_type, outcome.site
