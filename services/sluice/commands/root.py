@@ -42,6 +42,7 @@ ENTRIES = (
     _entry("status", "status", MAIL, "Show lag and rate of topics, and how mail fares at each site."),
     _entry("mail", "app", MAIL, "Show everything that happened to a mail; list, release and drop held ones."),
     _entry("query", "query", MAIL, "Answer ready-made questions about outcomes; as a table, a file or a plot."),
+    _entry("redrive", "app", MAIL, "Select mails by SQL, and send them again, each once."),
     _entry("dead", "app", MAIL, "List records that could not be handled, and replay them."),
     _entry("tenant", "app", DATA, "Push, list, show and remove tenants."),
     _entry("template", "app", DATA, "Push, list, show and preview templates."),

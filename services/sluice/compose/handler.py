@@ -19,7 +19,8 @@ from sluice.domain.errors import Refused, Undecodable
 from sluice.domain.events import PRIORITIES, Priority, SendEvent, decode_send
 from sluice.domain.idempotency import guard_partition
 from sluice.domain.mail import PUBLISHED_AT, Headers
-from sluice.domain.outcome import Fault, Outcome
+from sluice.domain.outcome import Fault, Outcome, Source
+from sluice.domain.redriven import read_redrive
 from sluice.domain.repeats import Seen, SeenKeys, body_digest, encode_seen, seen_key
 from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
@@ -150,7 +151,7 @@ class ComposeHandler:
         if admitted.send_at is not None and admitted.send_at - now > AT_ONCE:
             self._schedule(record, admitted, origin, done, kept)
             return
-        unknown = {each.address.domain_ascii for each in admitted.deliveries} - set(self._sites_known(admitted))
+        unknown = {each.address.domain_ascii for each in admitted.wanted} - set(self._sites_known(admitted))
         if unknown:
             self._unsettled.run(self._compose_after_lookup(unknown, record, admitted, origin, done, kept))
         else:
@@ -170,7 +171,7 @@ class ComposeHandler:
         return (key, Seen(event.message_id, digest, now)) if judgement == "new" else None
 
     def _sites_known(self, admitted: Admitted) -> Iterable[str]:
-        for delivery in admitted.deliveries:
+        for delivery in admitted.wanted:
             if self._sites.known(delivery.address.domain_ascii) is not None:
                 yield delivery.address.domain_ascii
 
@@ -203,6 +204,8 @@ class ComposeHandler:
             partition = lane_partition(envelope.lane, self._bus.partitions(READY[envelope.priority]))
             records.append(ready_record(made.mail, partition, time=time, traceparent=origin.traceparent))
             records.append(outcome_record(made.outcome, partition))
+        if origin.redrive is not None:
+            records.append(self._outcome(self._composer.driven(admitted, origin.redrive, origin, now)))
         self._publish(done, *records, *kept)
 
     def _schedule(self, record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]) -> None:
@@ -214,15 +217,17 @@ class ComposeHandler:
             self._recorder.of_event(
                 admitted.event, delivery.message_id, "scheduled", now,
                 priority=origin.priority, queued_at=origin.published_at, recipient=delivery.address,
-                next_attempt_at=until, trace_id=origin.trace_id,
+                next_attempt_at=until, trace_id=origin.trace_id, source=origin.source, redrive=origin.redrive,
             )
-            for delivery in admitted.deliveries
+            for delivery in admitted.wanted
         ]  # fmt: skip
         self._publish(done, entry, *kept, *map(self._outcome, outcomes))
 
     def _refuse(self, event: SendEvent, error: Refused, origin: Origin, done: Done) -> None:
         now = self._clock.now()
-        refusals = [self._composer.refused(event, each, error, origin, now) for each in message_ids(event)]
+        one = origin.redrive is not None and origin.redrive.only is not None
+        names = [event.message_id] if one else message_ids(event)
+        refusals = [self._composer.refused(event, each, error, origin, now) for each in names]
         self._publish(done, *map(self._outcome, refusals))
 
     def _undecodable(self, record: Taken, error: Undecodable, done: Done) -> None:
@@ -232,8 +237,9 @@ class ComposeHandler:
             self._bury(record, done, field=error.field, reason=str(error))
             return
         outcome = self._recorder.of_record(
-            message_id, tenant_id, "rejected", self._clock.now(), field=error.field, reason=error.reason
-        )
+            message_id, tenant_id, "rejected", self._clock.now(), field=error.field, reason=error.reason,
+            source=_source(record),
+        )  # fmt: skip
         self._publish(done, self._outcome(outcome))
 
     def _broken(self, record: Taken, error: Exception, done: Done) -> None:
@@ -261,8 +267,9 @@ class ComposeHandler:
         where = f"{record.topic}:{record.partition}:{record.offset}"
         now = self._clock.now()
         outcome = self._recorder.of_record(
-            message_id or where, tenant_id, "dead", now, field=field, reason=reason, category=category, fault=fault
-        )
+            message_id or where, tenant_id, "dead", now, field=field, reason=reason, category=category, fault=fault,
+            source=_source(record),
+        )  # fmt: skip
         self._publish(done, dead_record(record, reason), self._outcome(outcome))
 
     def _outcome(self, outcome: Outcome) -> Record:
@@ -282,7 +289,12 @@ def _origin(record: Taken) -> Origin:
     headers = dict(record.headers)
     published = headers.get(PUBLISHED_AT, b"")
     at = int(published) / 1000 if published.isdigit() and len(published) < _TOO_LONG else record.stored_at
-    return Origin(PRIORITY_OF[record.topic], at, headers.get("traceparent", b"").decode("ascii", "replace") or None)
+    traceparent = headers.get("traceparent", b"").decode("ascii", "replace") or None
+    return Origin(PRIORITY_OF[record.topic], at, traceparent, _source(record), read_redrive(record.headers))
+
+
+def _source(record: Taken) -> Source:
+    return Source(record.topic, record.partition, record.offset)
 
 
 def _published(record: Taken, origin: Origin) -> Headers:

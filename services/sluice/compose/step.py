@@ -21,7 +21,8 @@ from sluice.domain.errors import Refused
 from sluice.domain.events import Priority, SendEvent
 from sluice.domain.mail import Envelope, Mail, Progress, Waits
 from sluice.domain.mime import Part
-from sluice.domain.outcome import Outcome
+from sluice.domain.outcome import Outcome, Source
+from sluice.domain.redriven import Redrive
 from sluice.domain.reference import Template, Tenant
 from sluice.domain.site import Site, lane_for
 from sluice.domain.variables import choose_content, merge_variables
@@ -31,11 +32,14 @@ from sluice.ports.signer import Signer
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where an event comes from: the priority of its topic, when it was published, and its trace."""
+    """Where an event comes from: the priority of its topic, when it was published, its trace, its record, and the plan
+    that drives it again."""
 
     priority: Priority
     published_at: float
     traceparent: str | None = None
+    source: Source | None = None
+    redrive: Redrive | None = None
 
     @property
     def trace_id(self) -> str | None:
@@ -89,6 +93,8 @@ class Composer:
         )
         if event.template is not None:
             self._template(event)
+        if origin.redrive is not None and origin.redrive.only is not None:
+            return admitted.for_one(origin.redrive.only)
         return admitted
 
     def compose(self, admitted: Admitted, origin: Origin, now: float) -> list[Made]:
@@ -98,7 +104,7 @@ class Composer:
         """
         parts = encode_attachments(admitted.event)
         given = given_content(admitted.event) if admitted.event.template is None else None
-        return [self._one(admitted, delivery, given, parts, origin, now) for delivery in admitted.deliveries]
+        return [self._one(admitted, delivery, given, parts, origin, now) for delivery in admitted.wanted]
 
     def _one(
         self, admitted: Admitted, delivery: Delivery, given: Rendered | None, parts: tuple[Part, ...],
@@ -113,6 +119,7 @@ class Composer:
                     event, delivery.message_id, "suppressed", now,
                     priority=origin.priority, queued_at=origin.published_at, recipient=delivery.address,
                     category="suppressed", fault="recipient", reason=suppression.reason, trace_id=origin.trace_id,
+                    source=origin.source, redrive=origin.redrive,
                 )
             )  # fmt: skip
         tenant = self._tenant(event)
@@ -126,7 +133,10 @@ class Composer:
         content = self._signer.sign(unsigned, tenant.signing, now=now)
         waits = _waits(admitted, origin, now)
         mail = Mail(self._envelope(admitted, delivery, content, origin, now), content, Progress(waits=waits))
-        return Made(self._recorder.of_mail(mail.envelope, "composed", now, waits=waits), mail)
+        composed = self._recorder.of_mail(
+            mail.envelope, "composed", now, waits=waits, source=origin.source, expires_at=event.expires_at
+        )
+        return Made(composed, mail)
 
     def _render(self, admitted: Admitted, delivery: Delivery, tenant: Tenant) -> Rendered:
         event = admitted.event
@@ -168,7 +178,19 @@ class Composer:
             smtputf8=needs_smtputf8(admitted, delivery),
             despite_tls=event.report_type is not None,
             trace_id=origin.trace_id,
+            egress=origin.redrive.egress if origin.redrive else None,
+            redrive_plan=origin.redrive.plan if origin.redrive else None,
+            redrive_of=origin.redrive.of if origin.redrive else None,
         )
+
+    def driven(self, admitted: Admitted, redrive: Redrive, origin: Origin, now: float) -> Outcome:
+        """The outcome of the first mail: it is driven again from now on, and by this plan."""
+        (delivery,) = admitted.wanted
+        return self._recorder.of_event(
+            admitted.event, redrive.of, "redriven", now, redrive.plan,
+            priority=origin.priority, queued_at=origin.published_at, recipient=delivery.address,
+            reason=f"driven again as {delivery.message_id}", trace_id=origin.trace_id, redrive=redrive,
+        )  # fmt: skip
 
     def _tenant(self, event: SendEvent) -> Tenant:
         tenant = self._reference.tenant(event.tenant_id)
@@ -203,6 +225,8 @@ class Composer:
             field=error.field,
             reason=error.reason,
             trace_id=origin.trace_id,
+            source=origin.source,
+            redrive=origin.redrive,
         )
 
 

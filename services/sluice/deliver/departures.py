@@ -19,12 +19,12 @@ class Departures:
         self._only = egresses.all[0] if len(egresses.all) == 1 else None
 
     def choose(self, mail: Mail, lane: Lane) -> Egress:
-        """The egress for a mail at this moment. A tenant's goes before a site's."""
+        """The egress for a mail at this moment. Its own goes before its tenant's, and that before its site's."""
         if self._only is not None:
             return self._only
         envelope = mail.envelope
         tenant = self._tenant(envelope.tenant_id)
-        wanted = (tenant and tenant.egress) or lane.site.egress
+        wanted = envelope.egress or (tenant and tenant.egress) or lane.site.egress
         return self.egresses.instead(self.egresses.choose(wanted, envelope.message_id), lane.switched)
 
     def moved(self, egress: Egress, lane: Lane) -> bool:

@@ -74,6 +74,24 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float
     in_doubt: InDoubtPolicy
     deliveries: tuple[Delivery, ...]
+    only: int | None = None
+    """The one delivery that is wanted, where not all are."""
+
+    @property
+    def wanted(self) -> tuple[Delivery, ...]:
+        """The mails to be made."""
+        return self.deliveries if self.only is None else (self.deliveries[self.only],)
+
+    def for_one(self, index: int) -> Admitted:
+        """The same for one of its recipients, whose mail has the event's own id then.
+
+        Raises :class:`Refused` when the event has no such recipient.
+        """
+        if index >= len(self.deliveries):
+            raise Refused("to", "has no recipient of that number", "invalid")
+        one = msgspec.structs.replace(self.deliveries[index], message_id=self.event.message_id)
+        deliveries = (*self.deliveries[:index], one, *self.deliveries[index + 1 :])
+        return msgspec.structs.replace(self, deliveries=deliveries, only=index)
 
     @property
     def cc(self) -> list[Party]:

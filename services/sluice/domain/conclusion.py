@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import datetime
 from functools import lru_cache
 
 import msgspec
@@ -14,6 +15,7 @@ from sluice.domain.conversation import Conversation
 from sluice.domain.events import Priority, SendEvent
 from sluice.domain.mail import Envelope, Waits
 from sluice.domain.outcome import Fault, Outcome, OutcomeType, SmtpReply, Source, TlsUsed, event_id, moment
+from sluice.domain.redriven import Redrive
 from sluice.domain.smtp import Broken, Replied, Result, Tls
 from sluice.domain.tls_sessions import TlsSession
 
@@ -55,6 +57,7 @@ class Recorder(msgspec.Struct, frozen=True):
         way: Way = Way(),  # noqa: B008  frozen
         duration_ms: float = 0.0,
         next_attempt_at: float | None = None,
+        expires_at: datetime | None = None,
     ) -> Outcome:
         """What happened to a composed mail at ``now``; ``id_parts`` tell apart events of the same type."""
         return Outcome(
@@ -92,7 +95,10 @@ class Recorder(msgspec.Struct, frozen=True):
             waits=waits,
             duration_ms=round(duration_ms, 3),
             next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
+            expires_at=expires_at,
             source=source,
+            redrive_plan=envelope.redrive_plan,
+            redrive_of=envelope.redrive_of,
             trace_id=envelope.trace_id,
             span_id=way.span_id,
             conversation=way.conversation,
@@ -115,6 +121,8 @@ class Recorder(msgspec.Struct, frozen=True):
         reason: str | None = None,
         next_attempt_at: float | None = None,
         trace_id: str | None = None,
+        source: Source | None = None,
+        redrive: Redrive | None = None,
     ) -> Outcome:
         """What happened to an event that is not a mail yet, or to one recipient's part of it."""
         return Outcome(
@@ -138,6 +146,10 @@ class Recorder(msgspec.Struct, frozen=True):
             reason=reason,
             queued_at=moment(queued_at),
             next_attempt_at=None if next_attempt_at is None else moment(next_attempt_at),
+            expires_at=event.expires_at,
+            source=source,
+            redrive_plan=redrive.plan if redrive else None,
+            redrive_of=redrive.of if redrive and redrive.of != message_id else None,
             trace_id=trace_id,
             node=self.node,
         )
@@ -153,6 +165,8 @@ class Recorder(msgspec.Struct, frozen=True):
         reason: str,
         category: str = "undecodable",
         fault: Fault = "producer",
+        source: Source | None = None,
+        redrive: Redrive | None = None,
     ) -> Outcome:
         """What happened to a record that did not become an event; ``tenant_id`` may be empty, nobody knows it then."""
         return Outcome(
@@ -165,6 +179,9 @@ class Recorder(msgspec.Struct, frozen=True):
             fault=fault,
             field=field,
             reason=reason[:500],
+            source=source,
+            redrive_plan=redrive.plan if redrive else None,
+            redrive_of=redrive.of if redrive else None,
             node=self.node,
         )
 

@@ -64,6 +64,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     despite_tls: bool = False
     """Whether it goes though the TLS that its domain or site asks for fails (RFC 8460 section 3)."""
     smtputf8: bool = False
+    egress: str | None = None
+    """The egress, or pool, that it leaves from, whatever its tenant and its site say."""
+    redrive_plan: str | None = None
+    redrive_of: str | None = None
+    """The mail that a plan made it of."""
     trace_id: str | None = None
 
 

@@ -99,6 +99,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waits: Waits = Waits()
     duration_ms: float = 0.0
     next_attempt_at: Annotated[datetime, Meta(tz=True)] | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+    """For what compose says: until when the producer wanted the mail sent, where it said so."""
     source: Source | None = None
     redrive_plan: str | None = None
     redrive_of: str | None = None

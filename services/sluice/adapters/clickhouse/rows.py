@@ -62,6 +62,7 @@ class OutcomeRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     wait_retry_ms: int = 0
     duration_ms: float = 0.0
     next_attempt_at: datetime | None = None
+    expires_at: datetime | None = None
     source_topic: str | None = None
     source_partition: int = 0
     source_offset: int = 0
@@ -117,6 +118,8 @@ def outcome_row(entry: Recorded) -> OutcomeRow:
         row.queued_at = _time(outcome.queued_at)
     if outcome.next_attempt_at is not None:
         row.next_attempt_at = _time(outcome.next_attempt_at)
+    if outcome.expires_at is not None:
+        row.expires_at = _time(outcome.expires_at)
     if smtp is not None:
         row.smtp_code = _unsigned(smtp.code, 16)
         row.smtp_enhanced = smtp.enhanced

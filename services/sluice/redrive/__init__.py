@@ -1,0 +1,1 @@
+"""Driving mails again: plans, and the drivers that go through them."""
