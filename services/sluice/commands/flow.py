@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Offsets at a moment (monotonic seconds): records kept, ends, and what groups have committed, by topic."""
+    """Offsets at a moment (monotonic seconds): records kept, ends, and what groups have committed, by topic.
+
+    ``behind`` is the next offset to read of each partition that holds any its group has not handled.
+    """
 
     at: float
     records: dict[str, int]
@@ -24,6 +27,7 @@ class Look(msgspec.Struct, frozen=True):
     done: dict[str, int]
     lag: dict[str, int]
     members: dict[str, int]
+    behind: dict[tuple[str, int], int] = {}
 
 
 class TopicFlow(msgspec.Struct, frozen=True):
@@ -48,6 +52,7 @@ def look(survey: KafkaSurvey, at: float) -> Look:
     groups = survey.groups([group_name(service) for service in GROUPS])
     spans = survey.spans(partitions)
     records, end, done, lag = (dict.fromkeys(partitions, 0) for _ in range(4))
+    behind: dict[tuple[str, int], int] = {}
     reader = {topic: group_name(service) for service, topics in GROUPS.items() for topic in topics}
     for (topic, partition), (first, last) in spans.items():
         records[topic] += last - first
@@ -56,8 +61,10 @@ def look(survey: KafkaSurvey, at: float) -> Look:
         reached = max(first, committed.get((topic, partition), first))
         done[topic] += reached
         lag[topic] += max(0, last - reached)
+        if topic in reader and last > reached:
+            behind[topic, partition] = reached
     members = {service: groups[group_name(service)].members for service in GROUPS}
-    return Look(at, records, end, done, lag, members)
+    return Look(at, records, end, done, lag, members, behind)
 
 
 def flows(now: Look, before: Look | None) -> list[TopicFlow]:
