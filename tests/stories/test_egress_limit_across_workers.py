@@ -12,7 +12,7 @@ from tests.support.stack import Stack, wait_for
 from tests.support.workers import counting_sink, publish, several_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-RATE, BURST, CONNECTIONS, LANES, MAILS = 15, 2, 3, 2, 1500
+RATE, BURST, CONNECTIONS, LANES, MAILS = 24, 2, 3, 2, 1500
 SOURCES = {"one": "127.0.0.1", "two": "127.0.0.2"}
 RULES = f"""
 [[site]]

@@ -15,7 +15,7 @@ from sluice.domain.topics import Layout, topics
 from sluice.runtime import wiring
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-RATE, BURST, CONNECTIONS, LANES = 40, 4, 4, 2
+RATE, BURST, CONNECTIONS, LANES = 60, 4, 4, 2
 RULES = f"""
 [[site]]
 name = "limited"

@@ -17,7 +17,7 @@ from sluice.domain.site import lane_partition
 from sluice.local.seed import example_reference
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-RATE, BURST = 40, 4
+RATE, BURST = 60, 4
 SITES = [f"limited{number}.example" for number in range(8)]
 
 
