@@ -54,6 +54,7 @@ ENTRIES = (
     _entry("doctor", "doctor", OPERATE, "Check settings, Kafka, ClickHouse, DNS, keys and rules; say what to do."),
     _entry("topics", "app", OPERATE, "Plan and apply Kafka topics."),
     _entry("schema", "app", OPERATE, "Plan and apply ClickHouse's tables."),
+    _entry("restore", "app", OPERATE, "Make ClickHouse again from Kafka; compare databases."),
     _entry("erase", "erase", OPERATE, "Remove a person from ClickHouse and from reference data."),
     _entry("config", "config", OPERATE, "Show every setting, its value and what it means."),
     _entry("bench", "bench", OPERATE, "Measure how many mails a second go all the way."),
