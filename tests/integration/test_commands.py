@@ -1,6 +1,10 @@
 """The command against a real Kafka: what it publishes is there, and is there once."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +57,9 @@ def test_topics_are_applied_once(kafka: str) -> None:
 
 def test_topics_grow_and_never_shrink(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_KAFKA_WHEEL_PARTITIONS", "3")
-    grown = told("topics", "apply")
+    done = run("topics", "apply", "--json")
+    assert "for good: Kafka never takes partitions away" in done.stderr
+    grown = json.loads(done.stdout)
     assert {change["topic"] for change in grown if change["action"] == "grow"} == {
         spec.name for spec in topics(Layout()) if spec.name.startswith("mail.wheel.")
     }
@@ -61,6 +67,25 @@ def test_topics_grow_and_never_shrink(kafka: str, monkeypatch: pytest.MonkeyPatc
     refused = run("topics", "plan")
     assert refused.exit_code == 1
     assert "Kafka never takes partitions away" in refused.stderr
+
+
+def test_on_a_terminal_partitions_are_added_only_when_agreed_to(kafka: str) -> None:
+    terminal, theirs = pty.openpty()
+    os.write(terminal, b"n\n")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "sluice", "topics", "apply"],
+        env={**os.environ, "SLUICE_KAFKA_SEND_PARTITIONS": "6"},
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    os.close(terminal)
+    os.close(theirs)
+    assert done.returncode == 1
+    assert "mail.send.high: 4 to 6 partitions" in done.stderr
+    assert "Idempotency keys stay" in done.stderr
+    assert next(row["partitions"] for row in told("topics", "list") if row["topic"] == "mail.send.high") == 4
 
 
 def test_a_topic_that_is_missing_is_named(kafka: str, tmp_path: Path) -> None:

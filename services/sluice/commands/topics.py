@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,12 +14,12 @@ import typer
 from sluice.commands.failures import WrongUsage
 from sluice.commands.output import AsJson, console, print_json, say, table, warn
 from sluice.domain.errors import SluiceError
-from sluice.domain.topics import TopicSpec, topics
+from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND, TopicSpec, topics
 from sluice.runtime import console as parts
 from sluice.runtime.config import load_settings
 
 if TYPE_CHECKING:
-    from sluice.adapters.kafka.topics import TopicAdmin
+    from sluice.adapters.kafka.topics import Change, TopicAdmin
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,22 +63,30 @@ def plan(
 
 
 @app.command()
-def apply(as_json: AsJson = False) -> None:
+def apply(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before partitions are added.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Create what is missing, add partitions, correct settings; safe to repeat.
 
+    Partitions that are added stay: what that means is said first, and on a terminal it asks.
     Exit code 1 when something is refused; all else is done nevertheless.
     After adding partitions, restart the services: lanes move with their number.
 
     Example: [cyan]sluice topics apply[/]
     """
-    _run(apply_it=True, as_json=as_json)
+    _run(apply_it=True, as_json=as_json, ask=not yes and sys.stdin.isatty())
 
 
-def _run(*, apply_it: bool, as_json: bool) -> None:
+def _run(*, apply_it: bool, as_json: bool, ask: bool = False) -> None:
     settings = load_settings()
     parts.reach(settings)
     admin = parts.topic_admin(settings)
     wanted = topics(parts.layout(settings))
+    if apply_it and (growing := [change for change in admin.plan(wanted) if change.action == "grow"]):
+        warn(for_good(growing))
+        if ask:
+            typer.confirm("Add them?", abort=True, err=True)
     changes = admin.apply(wanted) if apply_it else admin.plan(wanted)
     if apply_it and any(change.action in _MADE for change in changes):
         _settle(admin, wanted)
@@ -98,6 +107,19 @@ def _run(*, apply_it: bool, as_json: bool) -> None:
             "is there, or move to new topics in a new cluster."
         )
         raise typer.Exit(1)
+
+
+def for_good(growing: Sequence[Change]) -> str:
+    """What cannot be undone about adding partitions, and what else it does. Pure."""
+    named = "\n".join(f"  {change.topic}: {change.detail}" for change in growing)
+    told = [f"These topics get more partitions, for good: Kafka never takes partitions away.\n{named}"]
+    names = {change.topic for change in growing}
+    if names & {*READY.values(), OUTCOME}:
+        told.append("Lanes move to other partitions; their waiting mails are forwarded, and limits hold.")
+    if names & {*SEND.values(), IDEMPOTENCY}:
+        told.append("Idempotency keys stay where they are: one that was used before may pass once more.")
+    told.append("The only way back is a new cluster, to which producers move once this one is drained.")
+    return "\n".join(told)
 
 
 def _settle(admin: TopicAdmin, wanted: Sequence[TopicSpec]) -> None:
