@@ -20,6 +20,7 @@ def test_stopping_what_never_started_is_harmless() -> None:
 def test_a_reader_that_cannot_go_on_says_so() -> None:
     """A service must not go on with suppressions that nobody keeps up to date."""
     reference = KafkaReference(NOBODY, Catalogue())
+    reference.patience_s = 1.0
     reference.start()
     with pytest.raises(KafkaException):
         reference.wait_loaded(60)

@@ -50,6 +50,8 @@ from sluice.runtime.rules_watch import RulesWatch
 from sluice.runtime.stall import Place, ReadingWatch
 
 __all__ = ["SystemClock", "kafka_options"]
+READ_SHARE = 0.75
+"""Of the time after which a service is taken for stalled: as long a reading that gets nothing tries to go on."""
 
 
 def bus(settings: Settings) -> KafkaBus:

@@ -205,7 +205,8 @@ class FaustIntake:
             finished = await self._handler.assigned(partition)
         except Exception as error:
             log.exception("partition.open_failed", partition=partition)
-            self._failed = error
+            if epoch == self._epoch:
+                self._failed = error
             return
         if epoch != self._epoch:
             return

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import TopicPartition
 
-from sluice.adapters.kafka.reading import ends, read_range, reader
+from sluice.adapters.kafka.steady import SteadyReader
 from sluice.domain.errors import Undecodable
 from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, Entry, decode_checkpoint, decode_entry
 from sluice.domain.topics import OUTCOME
@@ -21,11 +20,20 @@ _CHECKPOINT = CHECKPOINT_TYPE.encode()
 class KafkaLedgerLog:
     """Reads at most ``records``, and no further back than ``seconds`` before the partition's last record.
 
-    Checkpoints are written every few seconds while anything is unfinished, so the last one lies within.
+    Checkpoints are written every few seconds while anything is unfinished, so the last one lies within. A broker that
+    restarts or a leader that moves meanwhile is waited for, ``patience_s`` seconds at most.
     """
 
-    def __init__(self, options: Mapping[str, Any], *, records: int = 100_000, seconds: float = 600.0) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        records: int = 100_000,
+        seconds: float = 600.0,
+        patience_s: float = 90.0,
+    ) -> None:
         self._options = options
+        self._patience_s = patience_s
         self._records = records
         self._seconds = seconds
 
@@ -36,12 +44,12 @@ class KafkaLedgerLog:
         return await asyncio.to_thread(self._read, partition, entry, checkpoint)
 
     def _read(self, partition: int, entry: Callable[[Entry], None], checkpoint: Callable[[Checkpoint], None]) -> int:
-        consumer = reader(self._options)
+        reader = SteadyReader(self._options, self._patience_s, f"ledger of partition {partition}")
         try:
-            low, high = ends(consumer, OUTCOME, partition)
-            first = self._first(consumer, partition, low, high)
+            low, high = reader.ends(OUTCOME, partition)
+            first = self._first(reader, partition, low, high)
             count = 0
-            for message in read_range(consumer, OUTCOME, partition, first, high):
+            for message in reader.records(OUTCOME, partition, first, high):
                 count += 1
                 value = message.value() or b""
                 try:
@@ -53,15 +61,15 @@ class KafkaLedgerLog:
                     log.warning("ledger.unreadable", partition=partition, offset=message.offset(), error=str(error))
             return count
         finally:
-            consumer.close()
+            reader.close()
 
-    def _first(self, consumer: Any, partition: int, low: int, high: int) -> int:
+    def _first(self, reader: SteadyReader, partition: int, low: int, high: int) -> int:
         if high <= low:
             return high
-        newest = next(iter(read_range(consumer, OUTCOME, partition, high - 1, high)), None)
+        newest = next(iter(reader.records(OUTCOME, partition, high - 1, high)), None)
         first = max(low, high - self._records)
         if newest is None:
             return first
         since = max(0, newest.timestamp()[1] - int(self._seconds * 1000))
-        found = consumer.offsets_for_times([TopicPartition(OUTCOME, partition, since)], timeout=20)[0].offset
-        return max(first, found if found >= 0 else low)
+        found = reader.offset_at(OUTCOME, partition, since)
+        return max(first, low if found is None else found)

@@ -9,15 +9,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 
 from sluice.adapters.kafka.reading import reader
 
 log = structlog.get_logger(__name__)
+AGAIN_S = 0.5
 
 
 class LoadingThread(ABC):
-    """Runs :meth:`_follow` on a thread of its own, with a consumer, until stopped or until Kafka ends it."""
+    """Runs :meth:`_follow` on a thread of its own, with a consumer, until stopped or until Kafka ends it.
+
+    What Kafka refuses because a broker restarts or a leader moves is asked for again, from the beginning, for
+    ``patience_s`` seconds.
+    """
+
+    patience_s = 30.0
 
     def __init__(self, options: Mapping[str, Any], name: str) -> None:
         self._options = options
@@ -58,15 +65,31 @@ class LoadingThread(ABC):
             self._thread.join(5)
 
     def _run(self) -> None:
-        consumer = reader(self._options)
         try:
-            self._follow(consumer)
+            self._follow_on()
         except Exception as error:
             # Whatever it is, nobody reads any more: a thread that ends in silence would leave what was known to age.
             log.exception("reading.failed", thread=self._name)
             self._failure = error
-        finally:
-            consumer.close()
+
+    def _follow_on(self) -> None:
+        failing_since: float | None = None
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            consumer = reader(self._options)
+            try:
+                self._follow(consumer)
+            except KafkaException as error:
+                now = time.monotonic()
+                # What had been in, and was followed for longer than anything is waited for, did not fail before.
+                went_on = self.loaded and now - began > self.patience_s
+                failing_since = now if went_on else began if failing_since is None else failing_since
+                if now - failing_since > self.patience_s:
+                    raise
+                log.warning("reading.again", what=self._name, error=str(error), seconds=round(now - failing_since, 1))
+                self._stopping.wait(AGAIN_S)
+            finally:
+                consumer.close()
 
     @abstractmethod
     def _follow(self, consumer: Consumer) -> None:

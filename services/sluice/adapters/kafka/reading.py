@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 BATCH = 2000
 
@@ -26,18 +28,23 @@ def reader(options: Mapping[str, Any]) -> Consumer:
     )
 
 
-def ends(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """First offset kept and the offset after the last record."""
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+def ends(consumer: Consumer, topic: str, partition: int, timeout: float = 20.0) -> tuple[int, int]:
+    """First offset kept and the offset after the last record; ``timeout`` in seconds."""
+    low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
     return int(low), int(high)
 
 
-def read_range(consumer: Consumer, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
-    """Records from offset ``first`` to before ``end``. Raises :class:`KafkaException` when the log cannot be read."""
+def read_range(
+    consumer: Consumer, topic: str, partition: int, first: int, end: int, quiet_s: float = math.inf
+) -> Iterator[Message]:
+    """Records from offset ``first`` to before ``end``.
+
+    Raises :class:`KafkaException` when the log cannot be read, or when nothing has come of it for ``quiet_s`` seconds.
+    """
     if first >= end:
         return
     consumer.assign([TopicPartition(topic, partition, first)])
-    following = first
+    following, reached, moved_at = first, first, time.monotonic()
     while True:
         # Asking for no more than there can be: consume() waits until it has as many as it was asked for.
         for message in consumer.consume(min(BATCH, max(1, end - following)), timeout=0.2):
@@ -50,3 +57,7 @@ def read_range(consumer: Consumer, topic: str, partition: int, first: int, end: 
         position = consumer.position([TopicPartition(topic, partition)])[0].offset
         if position >= end:
             return
+        if position != reached:
+            reached, moved_at = position, time.monotonic()
+        elif time.monotonic() - moved_at > quiet_s:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"nothing read for {quiet_s:.0f} s"))  # noqa: SLF001

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import TopicPartition
 
-from sluice.adapters.kafka.reading import ends, read_range, reader
+from sluice.adapters.kafka.steady import SteadyReader
 from sluice.domain.errors import Undecodable
 from sluice.domain.repeats import SeenKeys, decode_seen
 from sluice.domain.topics import IDEMPOTENCY
@@ -18,9 +17,13 @@ log = structlog.get_logger(__name__)
 
 
 class KafkaSeenLog:
-    """Remembers keys for ``window`` seconds, at most ``limit`` in one partition."""
+    """Remembers keys for ``window`` seconds, at most ``limit`` in one partition.
 
-    def __init__(self, options: Mapping[str, Any], *, window: float, limit: int) -> None:
+    A broker that restarts while keys are read back is waited for, ``patience_s`` seconds at most.
+    """
+
+    def __init__(self, options: Mapping[str, Any], *, window: float, limit: int, patience_s: float = 90.0) -> None:
+        self._patience_s = patience_s
         self._options = options
         self._window = window
         self._limit = limit
@@ -31,18 +34,17 @@ class KafkaSeenLog:
 
     def _load(self, partition: int, now: float) -> SeenKeys:
         keys = SeenKeys(self._window, self._limit)
-        consumer = reader(self._options)
+        reader = SteadyReader(self._options, self._patience_s, f"idempotency keys of partition {partition}")
         try:
-            low, high = ends(consumer, IDEMPOTENCY, partition)
+            low, high = reader.ends(IDEMPOTENCY, partition)
             if high <= low:
                 return keys
-            since = TopicPartition(IDEMPOTENCY, partition, max(0, int((now - self._window) * 1000)))
-            found = consumer.offsets_for_times([since], timeout=20)[0].offset
-            for message in read_range(consumer, IDEMPOTENCY, partition, found if found >= 0 else high, high):
+            first = reader.offset_at(IDEMPOTENCY, partition, max(0, int((now - self._window) * 1000)))
+            for message in reader.records(IDEMPOTENCY, partition, high if first is None else first, high):
                 try:
                     keys.add(message.key() or b"", decode_seen(message.value() or b""))
                 except Undecodable as error:
                     log.warning("seen.unreadable", partition=partition, offset=message.offset(), error=str(error))
         finally:
-            consumer.close()
+            reader.close()
         return keys
