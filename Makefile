@@ -18,7 +18,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz torture check kube-check kube-dry-run up bench bench-compare bench-quick schemas format clean
+.PHONY: help demo test fuzz torture check kube-check monitoring-check kube-dry-run up bench bench-compare bench-quick schemas format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
@@ -49,6 +49,11 @@ kube-check: $(SYNCED) .tools/bin/.helm-$(HELM_VERSION) .tools/bin/.kubeconform-$
 	  .tools/bin/helm lint deploy/helm/sluice --quiet --strict --kube-version 1.29.0 --values $$values || exit 1; done
 	$(if $(KUBE_ARGS),npm ci --prefix deploy/helm/validate/crds --ignore-scripts --no-audit --no-fund --loglevel=error)
 	$(BIN)/python deploy/helm/validate/manifests.py $(KUBE_ARGS)
+
+monitoring-check: $(SYNCED) ## Hold alerts and dashboards against Prometheus' promtool; takes it from Debian when there is none
+	$(BIN)/python deploy/monitoring/generate.py --check
+	@promtool=$$(deploy/monitoring/promtool.sh); \
+	case $$? in 0) $(BIN)/python deploy/monitoring/check.py "$$promtool" ;; 3) echo "skipped" ;; *) exit 1 ;; esac
 
 kube-dry-run: kube-check .tools/bin/.helm4-$(HELM4_VERSION) .tools/kube/.apiserver-$(KUBERNETES_VERSION) .tools/kube/etcd .tools/kube/prometheus ## Hold it against a real kube-apiserver; needs Go and Debian; a quarter of an hour the first time
 	(echo groups:; cat deploy/helm/sluice/files/alerts.yaml) > .tools/kube/alerts.yaml

@@ -3,7 +3,7 @@
 - ``sluice/README.md``: the table of values;
 - ``sluice/values.schema.json``: its descriptions, and the settings that ``settings`` may hold, with their bounds;
 - ``sluice/files/topics.json``: every topic, for Strimzi;
-- ``sluice/files/dashboard.json``: the dashboard of ``deploy/monitoring``: a chart reads nothing outside its folder.
+- ``sluice/files/dashboards/``: the dashboards of ``deploy/monitoring``: a chart reads nothing outside its folder.
 
 With ``--check`` nothing is written, and the exit code is 1 when something would be.
 """
@@ -28,8 +28,8 @@ VALUES = CHART / "values.yaml"
 SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"
 TOPICS = CHART / "files/topics.json"
-DASHBOARD = CHART / "files/dashboard.json"
-DASHBOARD_SOURCE = CHART.parents[1] / "monitoring/grafana/sluice.json"
+DASHBOARDS = CHART / "files/dashboards"
+GRAFANA = CHART.parents[1] / "monitoring/grafana"
 
 MANAGED = frozenset(
     {
@@ -156,7 +156,7 @@ def made() -> dict[Path, str]:
         README: f"{before}{_BEGIN}\n\n{table(text)}\n\n{_END}{after}",
         SCHEMA: schema(SCHEMA.read_text(encoding="utf-8"), text),
         TOPICS: topic_list(),
-        DASHBOARD: DASHBOARD_SOURCE.read_text(encoding="utf-8"),
+        **{DASHBOARDS / path.name: path.read_text(encoding="utf-8") for path in sorted(GRAFANA.glob("*.json"))},
     }
 
 
@@ -168,6 +168,7 @@ def main() -> int:
             sys.stderr.write(f"{path.name} is not up to date: run deploy/helm/generate.py\n")
         return 1 if stale else 0
     for path, text in made().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return 0
 
