@@ -12,9 +12,12 @@ from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
 from sluice.adapters.clickhouse.queries import Equation, Queries, Scope
 from sluice.adapters.clickhouse.rows import OutcomeRow
+from sluice.adapters.clickhouse.tls_reports import Reportable, Sent, TlsReports
 from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
 from sluice.domain.errors import SluiceError
 from sluice.domain.outcome import Outcome, SmtpReply
+from sluice.domain.tls_report import Counted
+from sluice.domain.tls_sessions import TlsSession
 from sluice.ports.outcomes import Recorded
 
 pytestmark = pytest.mark.slow
@@ -277,3 +280,35 @@ async def test_rows_are_found_by_the_index_meant_for_them(migrated: ClickHouse, 
     await story.told()
     plan = migrated.rows(f"EXPLAIN indexes = 1 SELECT count() FROM schema_test.outcomes WHERE {condition}")
     assert any(f"Name: {index}" in next(iter(row.values())) for row in plan), plan
+
+
+async def test_tls_sessions_are_counted_by_day_domain_and_result(migrated: ClickHouse) -> None:
+    sts = {"policy_type": "sts", "policy": ["version: STSv1", "mode: testing"], "mx": ["*.é.example", "it's"]}
+    good = TlsSession(**sts)  # type: ignore[arg-type]
+    bad = TlsSession(**sts, result="certificate-expired", mx_host="mx.a.example", receiving_ip="::1", reason='"\\')  # type: ignore[arg-type]
+    story = Story(migrated)
+    for mail in range(3):
+        story.happened(f"m{mail}", "attempted", recipient_domain="a.example", tls_sessions=[bad, good])
+    story.happened("m4", "attempted", recipient_domain="a.example", tls_sessions=[good], after=86_400)
+    story.happened("m5", "attempted", recipient_domain="b.example", tls_sessions=[TlsSession("no-policy-found")])
+    story.happened("m6", "attempted", recipient_domain="c.example")
+    await story.told()
+    reports = TlsReports(migrated)
+    day = AT.date()
+    assert reports.reportable(day) == [Reportable("a.example", 6, 3, 0), Reportable("b.example", 1, 0, 0)]
+    succeeded, failed = sorted(reports.counted(day, "a.example"), key=lambda row: row.result)
+    assert succeeded == Counted(**sts, sessions=3)  # type: ignore[arg-type]
+    assert failed == Counted(  # type: ignore[arg-type]
+        **sts, result="certificate-expired", mx_host="mx.a.example", receiving_ip="::1", reason='"\\', sessions=3
+    )
+    assert reports.counted(day + timedelta(days=1), "a.example") == [Counted(**sts, sessions=1)]  # type: ignore[arg-type]
+    assert reports.counted(day, "c.example") == []
+
+
+def test_reports_that_were_sent_are_known_by_place(migrated: ClickHouse) -> None:
+    reports, day = TlsReports(migrated), AT.date()
+    sent = Sent(day, "a.example", "mailto:tls@a.example", "id", "m1", 6, 3)
+    reports.note([sent, msgspec.structs.replace(sent, endpoint="https://a.example/"), sent])
+    assert reports.sent(day, "a.example") == ["https://a.example/", "mailto:tls@a.example"]
+    assert reports.sent(day, "b.example") == []
+    assert reports.sent(day + timedelta(days=1), "a.example") == []
