@@ -21,6 +21,7 @@ from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
 from sluice.commands.root import app
 from sluice.domain.bounce import Verdict
 from sluice.domain.conclusion import Recorder, Way
+from sluice.domain.conversation import Conversation, Exchange
 from sluice.domain.mail import Envelope
 from sluice.domain.outcome import Outcome
 from sluice.domain.smtp import Replied, Tls
@@ -31,7 +32,16 @@ NOW = datetime.now(UTC).timestamp() - 60
 RECORDER = Recorder("test", b"a key")
 GREYLISTED = Replied("rcpt", 451, "4.7.1 greylisted, try again later", "4.7.1")
 RULE = Verdict("transient", "site", "defer", "greylisting")
-WAY = Way("mx.site.example", "192.0.2.1", Tls("required", "TLSv1.3", "TLS_AES_256_GCM_SHA384"), "default")
+TALK = Conversation(
+    [
+        Exchange("connect", "mx.site.example:25", "(192.0.2.1)", 21.5),
+        Exchange("banner", reply="220 mx.site.example", ms=30.25),
+        Exchange("rcpt", "RCPT TO:<…>", "451 4.7.1 <address>: greylisted", 1100.0),
+    ]
+)
+WAY = Way(
+    "mx.site.example", "192.0.2.1", Tls("required", "TLSv1.3", "TLS_AES_256_GCM_SHA384"), "default", conversation=TALK
+)
 
 
 def envelope(message_id: str, rcpt_to: str, quoted: str | None = None) -> Envelope:
@@ -122,12 +132,14 @@ def test_an_attempt_is_told_with_where_how_and_who_decided(store: Store) -> None
     for part in (
         "m1, tenant acme, Message-ID <m1@acme.example>, trace 4bf92f3577b34da6a3ce929d0e0e4736",
         "published", "mx.site.example [192.0.2.1]", "TLSv1.3 (required)", "1.2 s", "451 4.7.1 greylisted",
-        "greylisting", "The next attempt is at",
+        "greylisting", "The next attempt is at", "attempt 1 with mx.site.example: deferred", "RCPT TO:<…>", "1.1 s",
     ):  # fmt: skip
         assert part in shown, part
     (found,) = told("m1")
     deferred = found["timeline"][-1]
     assert (deferred["rule"], deferred["tls_policy"], deferred["duration_ms"]) == ("greylisting", "required", 1200.0)
+    assert [said["phase"] for said in deferred["conversation"]] == ["connect", "banner", "rcpt"]
+    assert deferred["conversation"][0]["ms"] == 21.5
     assert "jo@site.example" not in shown
 
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from sluice.commands import held
+from sluice.commands.conversation import conversations
 from sluice.commands.following import follow
 from sluice.commands.output import AsJson, console, print_json, say, table
 from sluice.commands.timeline import heading, timeline_table, what_next
@@ -60,7 +61,7 @@ def mail(
         bool, typer.Option("--follow", "-f", help="Print each step as it happens, until the mail has ended.")
     ] = False,
 ) -> None:
-    """Show what happened to a mail: each step with its time, the receiving server's reply, and what comes next.
+    """Show what happened to a mail: each step with its time, what was said to the server, and what comes next.
 
     An event with several recipients becomes the mails ID.0, ID.1 and so on; ID shows all of them.
 
@@ -89,7 +90,7 @@ def mail(
         return say(f"{len(found)} mails; one of them: sluice mail {next(iter(found))}")
     for name, entries in found.items():
         say(heading(name, entries))
-        console().print(timeline_table(entries))
+        console().print(timeline_table(entries), *conversations(entries))
         say(f"{what_next(entries, now)}\n")
     return None
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from sluice.adapters.clickhouse.client import ClickHouse
+from sluice.domain.conversation import Exchange
 from sluice.domain.events import Priority
 
 State = Literal["delivered", "bounced", "suppressed", "rejected", "expired", "dead", "cancelled", "waiting"]
@@ -89,6 +90,8 @@ class Entry(msgspec.Struct, frozen=True):
     tls_policy: str
     tls_cipher: str
     node: str
+    conversation: list[Exchange]
+    connection_mail: int
 
 
 class Site(msgspec.Struct, frozen=True):
