@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from sluice.commands.findings import Finding, doubtful, guarded, ok, wrong
 from sluice.commands.groups import GROUPS, group_name
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.reference import Tenant
+from sluice.domain.rotation import DAY
 from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND, topics
 from sluice.runtime import console as parts
 from sluice.runtime.config import Settings
+from sluice.runtime.kafka_certificate import client_certificate
 
+_RENEW_DAYS = 14
 _TOGETHER = ((*SEND.values(), IDEMPOTENCY), (*READY.values(), OUTCOME))
 
 
@@ -23,12 +28,30 @@ def look_at_kafka(settings: Settings) -> Iterator[Finding]:
         partitions.update(parts.reach(settings))
         yield ok("Kafka", f"answers at {settings.kafka_bootstrap}")
 
+    found = list(
+        guarded("Kafka certificate", "correct SLUICE_KAFKA_SSL_CERTFILE, _KEYFILE", lambda: _certificate(settings))
+    )
+    yield from found
+    if any(finding.level == "wrong" for finding in found):
+        return
     yield from guarded("Kafka", "start it: sluice up; or set SLUICE_KAFKA_BOOTSTRAP", reached)
     if not partitions:
         return
     yield from guarded("topics", "sluice topics plan shows more", lambda: _topics(settings, partitions))
     yield from guarded("services", "sluice status shows more", lambda: _groups(settings))
     yield from guarded("reference data", "sluice topics apply", lambda: _reference(settings))
+
+
+def _certificate(settings: Settings) -> Iterator[Finding]:
+    certificate = client_certificate(settings)
+    if certificate is None:
+        return
+    left = (certificate.ends_at - datetime.now(UTC)).days
+    shown = f"{certificate.subject} until {certificate.ends_at:%Y-%m-%d}"
+    if left < _RENEW_DAYS:
+        yield doubtful("Kafka certificate", f"{shown}, {left} days", "renew it, and restart: it is read at start")
+    else:
+        yield ok("Kafka certificate", shown)
 
 
 def _topics(settings: Settings, partitions: Mapping[str, int]) -> Iterator[Finding]:
@@ -83,6 +106,11 @@ def _keys(settings: Settings, known: Catalogue) -> Iterator[Finding]:
         yield wrong("DKIM keys", problem, "put the file there, or sluice dkim generate and change the tenant")
     if keys and not problems:
         yield ok("DKIM keys", f"all {len(keys)} are in {folder}")
+    now, rotate = time.time(), settings.dkim_rotate_days * DAY
+    for age in parts.key_ages(settings, keys):
+        if age.made_at is not None and age.state(now, rotate) == "due":
+            told = f"{age.key.selector}._domainkey.{age.key.domain} is {(now - age.made_at) / DAY:.0f} days old"
+            yield doubtful("DKIM key's age", told, "sluice dkim generate, publish, then change the tenant's signing")
 
 
 def _tenants(known: Catalogue) -> Iterator[Finding]:

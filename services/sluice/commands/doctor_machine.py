@@ -1,29 +1,53 @@
-"""The doctor's look at this machine: rules, routes, name servers, disk."""
+"""The doctor's look at this machine: rules, routes, name servers, disk, certificates."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+from sluice.adapters.system.certificates import valid_until
 from sluice.commands.findings import Finding, doubtful, guarded, ok, wrong
+from sluice.domain.rotation import DAY
 from sluice.domain.routing import MxRoute, RelayRoute, StaticRoute
 from sluice.ports.resolver import LookupFailed
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.console_rules import mail_hosts
+from sluice.runtime.renewals import certificate_files
 
 _SCARCE, _FULL = 0.10, 0.02
 _CONNECT_S = 3.0
+_ENDS_SOON_DAYS = 21
+"""As the alert."""
 
 
 def look_at_machine(settings: Settings, domain: str) -> Iterator[Finding]:
-    """Findings about rules, routes, DNS (asked for the MX of ``domain``) and disk."""
+    """Findings about rules, routes, DNS (asked for the MX of ``domain``), disk and certificates."""
     yield from guarded("rules", "correct the file, or unset SLUICE_RULES_DIR", lambda: _rules(settings))
     yield from guarded("routes", "correct SLUICE_ROUTES", lambda: _routes(settings))
     yield from guarded("DNS", "correct SLUICE_DNS_SERVERS", lambda: _dns(settings, domain))
     yield _disk(settings)
+    for use, path in certificate_files(settings).items():
+        yield from guarded(
+            use, "put the certificates there, in PEM", lambda use=use, path=path: _certificate(use, path)
+        )
+
+
+def _certificate(use: str, path: Path) -> Iterator[Finding]:
+    end = valid_until(path, time.time())
+    left = (end - time.time()) / DAY
+    when = f"{datetime.fromtimestamp(end, UTC):%Y-%m-%d}"
+    remedy = "put its authority's new certificate there beside the old one, then restart the services"
+    if left < 0:
+        yield wrong(use, f"all certificates in {path} are over, the last since {when}", remedy)
+    elif left < _ENDS_SOON_DAYS:
+        yield doubtful(use, f"a certificate in {path} ends in {left:.0f} days, on {when}", remedy)
+    else:
+        yield ok(use, f"certificates in {path} are valid until {when} at least")
 
 
 def _rules(settings: Settings) -> Iterator[Finding]:

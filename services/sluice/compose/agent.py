@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 from sluice.compose.handler import ComposeHandler
 from sluice.compose.sites import Sites
 from sluice.compose.step import Composer
 from sluice.domain.errors import RuleError, SluiceError
+from sluice.domain.reference import SigningKey
 from sluice.domain.rules import Rules
 from sluice.domain.topics import OUTCOME, READY, SEND
 from sluice.ports.health import Health
 from sluice.ports.metrics import Figure
 from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
+from sluice.runtime.renewals import HOUR, DkimKeys, look_again
 from sluice.runtime.stall import stalled, uncommitted
 from sluice.runtime.tasks import Tasks
 
@@ -55,6 +58,8 @@ class ComposeService:
             fatal=self._tasks.fail,
             spans=self._spans,
         )
+        folder = settings.dkim_keys_dir or Path("/nonexistent")
+        self._keys = DkimKeys(folder, self._signed_with, settings.dkim_rotate_days)
         self._intake = wiring.intake(settings, GROUP, tuple(SEND.values()), self._handler)
         self._rules_watch = wiring.rules_watch(settings, rules, self._follow)
         self._watch = wiring.reading_watch(settings, GROUP, lambda: self._intake.reading)
@@ -77,7 +82,12 @@ class ComposeService:
         yield from self._intake.figures()
         yield from self._reference.figures()
         yield from self._tally.figures()
+        yield from self._keys.figures()
         yield from self._rules_watch.figures()
+
+    def _signed_with(self) -> list[SigningKey]:
+        tenants = list(self._catalogue.tenants.values())
+        return [key for tenant in tenants if tenant.active for key in tenant.signing]
 
     async def start(self) -> None:
         """Load reference data, then join; raises :class:`SluiceError` when topics are missing."""
@@ -86,6 +96,7 @@ class ComposeService:
             self._bus.partitions(topic)
         if not await asyncio.to_thread(self._reference.wait_loaded, LOAD_S):
             raise SluiceError(f"reference data were not read within {LOAD_S:.0f} s")
+        self._tasks.run(look_again(self._keys, HOUR), "keys")
         self._tasks.run(self._handler.compose_forever(), "compose")
         await self._intake.start()
         self._tasks.run(self._watch.run(), "reading watch")

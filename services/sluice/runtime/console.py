@@ -20,6 +20,7 @@ import structlog
 from sluice.domain.catalogue import Catalogue
 from sluice.domain.errors import SluiceError
 from sluice.domain.reference import SigningKey
+from sluice.domain.rotation import KeyAge
 from sluice.domain.topics import OUTCOME, Layout
 from sluice.ports.bus import NotStored, Record
 from sluice.ports.intake import Taken
@@ -270,6 +271,13 @@ def key_problems(settings: Settings, keys: Iterable[SigningKey]) -> list[str]:
         except SluiceError as error:
             problems.append(str(error))
     return problems
+
+
+def key_ages(settings: Settings, keys: Iterable[SigningKey]) -> list[KeyAge]:
+    """How old each of ``keys`` is."""
+    from sluice.adapters.dkim.ages import key_ages as ages
+
+    return ages(settings.dkim_keys_dir or Path("/nonexistent"), keys)
 
 
 def generate_dkim_keys(

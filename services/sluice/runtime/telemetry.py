@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,10 +13,13 @@ from sluice.adapters.system.machine import Machine
 from sluice.adapters.telemetry import otlp
 from sluice.adapters.telemetry.loop_delay import LoopDelay
 from sluice.adapters.telemetry.meters import Meters
-from sluice.adapters.telemetry.tracing import USUAL_SHARE, FailuresAndAShare, OtelSpans
+from sluice.adapters.telemetry.sampling import USUAL_SHARE, FailuresAndAShare
+from sluice.adapters.telemetry.tracing import OtelSpans
+from sluice.domain.rotation import DAY
 from sluice.ports.health import Health
 from sluice.ports.metrics import LIVE, PROMISE, READY, Figure
 from sluice.runtime.config import Settings, otlp_settings
+from sluice.runtime.renewals import Certificates, certificate_files, look_again
 
 
 class Telemetry:
@@ -31,12 +35,15 @@ class Telemetry:
         target = otlp_settings()
         exporter = otlp.metric_exporter(target.protocol) if target.metrics else None
         self._promises = _promises(settings)
+        self._certificates = Certificates(certificate_files(settings))
+        self._looking: asyncio.Task[None] | None = None
         machine = Machine(watched_disks(settings))
         self._meters = Meters(name, resource(name, settings), self._gather, exporter, machine.figures)
 
     def start(self) -> None:
-        """Begin to look at the event loop."""
+        """Begin to look at the event loop, and every day at certificates."""
         self._delay.start()
+        self._looking = asyncio.create_task(look_again(self._certificates, DAY))
 
     async def text(self) -> bytes:
         """All figures as Prometheus' text."""
@@ -45,6 +52,8 @@ class Telemetry:
     async def close(self) -> None:
         """Send what is due, and end."""
         self._delay.stop()
+        if self._looking is not None:
+            self._looking.cancel()
         await self._meters.close()
 
     def _gather(self) -> Iterator[Figure]:
@@ -52,6 +61,7 @@ class Telemetry:
         yield Figure(LIVE, health.live)
         yield Figure(READY, health.ready and health.live)
         yield from self._promises
+        yield from self._certificates.figures()
         yield from self._delay.figures()
         yield from self._figures()
 
