@@ -6,10 +6,11 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 from tests.support.deliver import Worker
 
-from sluice.adapters.kafka.membership import Membership
+from sluice.adapters.kafka.membership import LEASE_S, InstanceTaken, Membership
 from sluice.domain.smtp import Replied
 from sluice.ports.mailer import Transaction
 
@@ -28,6 +29,10 @@ class Time:
 
 def heartbeat() -> HeartbeatRequest:
     return HeartbeatRequest("group", 1, "member")
+
+
+def join(member: str = "") -> JoinGroupRequest:
+    return JoinGroupRequest("group", 12_000, 60_000, member, "pod-1", "consumer", [])
 
 
 async def answered(membership: Membership, request: object, code: int, after: float, time: Time) -> None:
@@ -70,6 +75,75 @@ async def test_what_is_no_sign_of_life_to_the_broker_is_none_here() -> None:
     membership = Membership(12.0, time)
     await answered(membership, object(), 0, 0.0, time)
     assert not membership.certain
+
+
+async def joined(time: Time) -> Membership:
+    """A static member that has waited out whoever was there before."""
+    membership = Membership(12.0, time, "pod-1")
+    await answered(membership, join(), 0, 0.1, time)
+    await answered(membership, SyncGroupRequest("group", 1, "member", "pod-1", []), 0, 0.1, time)
+    assert not membership.certain, "who was there before may not have been told yet"
+    time.now += LEASE_S
+    await answered(membership, heartbeat(), 0, 0.0, time)
+    assert membership.certain
+    return membership
+
+
+async def test_a_static_member_waits_until_whoever_had_its_name_is_not_certain_any_more() -> None:
+    """A second process with its instance id gets the partitions at once, without a session's end."""
+    time = Time()
+    first = await joined(time)
+    second = Membership(12.0, time, "pod-1")
+    await answered(second, join(), 0, 0.0, time)
+    for _ in range(4 * int(LEASE_S)):
+        await answered(second, heartbeat(), 0, 0.0, time)
+        assert not (first.certain and second.certain), "both would send"
+        time.now += 0.5
+    assert second.certain
+    assert not first.certain
+
+
+async def test_a_rebalance_makes_no_static_member_wait() -> None:
+    time = Time()
+    membership = await joined(time)
+    await answered(membership, join("member"), 0, 0.0, time)
+    assert membership.certain
+
+
+async def test_who_has_lost_its_name_to_another_says_so_and_does_not_take_it_back() -> None:
+    """They would take it from each other in turns."""
+    time = Time()
+    membership = await joined(time)
+    await answered(membership, heartbeat(), UNKNOWN_MEMBER, 0.0, time)
+    assert not membership.certain
+    assert isinstance(membership.taken, InstanceTaken)
+    with pytest.raises(KafkaError, match="pod-1"):
+        await answered(membership, join(), 0, 0.0, time)
+
+
+async def test_who_was_silent_for_a_session_was_given_up_and_may_join_again() -> None:
+    time = Time()
+    membership = await joined(time)
+    time.now += 12.5
+    await answered(membership, heartbeat(), UNKNOWN_MEMBER, 0.0, time)
+    assert membership.taken is None
+    await answered(membership, join(), 0, 0.0, time)
+
+
+async def test_what_was_asked_under_an_id_that_was_given_up_tells_nothing() -> None:
+    time = Time()
+    membership = await joined(time)
+    await answered(membership, join(), 0, 0.0, time)
+    await answered(membership, heartbeat(), UNKNOWN_MEMBER, 0.0, time)
+    assert membership.taken is None
+
+
+async def test_a_dynamic_member_is_never_taken_for_replaced() -> None:
+    time = Time()
+    membership = Membership(12.0, time)
+    await answered(membership, heartbeat(), 0, 0.0, time)
+    await answered(membership, heartbeat(), UNKNOWN_MEMBER, 0.0, time)
+    assert membership.taken is None
 
 
 async def test_nothing_is_sent_while_another_may_have_the_mail() -> None:

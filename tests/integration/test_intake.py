@@ -16,6 +16,7 @@ from sluice.adapters.embedded.kafka import EmbeddedKafka
 from sluice.adapters.kafka.app import FaustOptions, faust_app
 from sluice.adapters.kafka.fetching import FETCH_BYTES
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
+from sluice.adapters.kafka.membership import InstanceTaken
 from sluice.domain.window import Range
 from sluice.ports.intake import Done, Taken
 
@@ -103,10 +104,17 @@ class Group:
         self.name = f"g-{uuid.uuid4().hex[:8]}"
         self.members: list[FaustIntake] = []
 
-    async def join(self, topics: tuple[str, ...], handler: Notes, bounds: Bounds | None = None) -> FaustIntake:
+    async def join(
+        self, topics: tuple[str, ...], handler: Notes, bounds: Bounds | None = None, instance_id: str | None = None
+    ) -> FaustIntake:
         """Add a member."""
         options = FaustOptions(
-            self.name, self.bootstrap, f"c{len(self.members)}", session_timeout_s=10.0, rebalance_timeout_s=20.0
+            self.name,
+            self.bootstrap,
+            f"c{len(self.members)}",
+            instance_id,
+            session_timeout_s=10.0,
+            rebalance_timeout_s=20.0,
         )
         member = FaustIntake(faust_app(options), topics, handler, bounds or Bounds(commit_s=0.1), drain_s=5.0)
         self.members.append(member)
@@ -184,6 +192,30 @@ async def test_a_full_partition_pauses_alone_and_goes_on_when_there_is_room(grou
     await until(everything, 60)
     assert notes.offsets(bulk) == list(range(8000))
     await until(lambda: committed(group.bootstrap, group.name, bulk) == 8000)
+
+
+async def test_of_two_processes_with_one_instance_id_the_first_ends_and_never_may_both_send(
+    group: Group, bootstrap: str
+) -> None:
+    """Kafka gives the second one the partitions at once."""
+    (topic,) = make_topics(bootstrap)
+    first = await group.join((topic,), Notes(), instance_id="pod-1")
+    await until(lambda: first.certain)
+    assert first.crashed is None
+    second = await group.join((topic,), Notes(), instance_id="pod-1")
+    both = 0
+
+    def told() -> bool:
+        nonlocal both
+        both += first.certain and second.certain
+        return second.certain and first.crashed is not None
+
+    await until(told)
+    assert both == 0
+    assert isinstance(first.crashed, InstanceTaken)
+    await asyncio.sleep(4.0)
+    assert second.crashed is None, "the first one took its place back"
+    assert second.certain
 
 
 async def test_topics_with_equal_partition_counts_are_assigned_together(group: Group) -> None:

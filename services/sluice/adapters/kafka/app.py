@@ -9,7 +9,11 @@ from typing import Any
 import faust
 import msgspec
 from faust import SASLCredentials
+from faust.auth import OAuthCredentials
 from faust.sensors import Monitor
+
+from sluice.adapters.kafka.membership import HEARTBEAT_S
+from sluice.adapters.kafka.oauth import OAuth, TokenProvider
 
 
 class FaustOptions(msgspec.Struct, frozen=True):
@@ -26,6 +30,10 @@ class FaustOptions(msgspec.Struct, frozen=True):
     sasl_username: str | None = None
     sasl_password: str | None = None
     ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_key_password: str | None = None
+    oauth: OAuth | None = None
 
 
 class _BriefMonitor(Monitor):
@@ -70,7 +78,7 @@ def faust_app(options: FaustOptions) -> faust.App:
         broker_max_poll_records=200,
         broker_session_timeout=options.session_timeout_s,
         broker_rebalance_timeout=options.rebalance_timeout_s,
-        broker_heartbeat_interval=3.0,
+        broker_heartbeat_interval=HEARTBEAT_S,
         broker_request_timeout=max(90.0, options.session_timeout_s + 15.0),
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
@@ -93,7 +101,9 @@ def _credentials(options: FaustOptions) -> Any:
     protocol = options.security_protocol.upper()
     if protocol == "PLAINTEXT":
         return None
-    context = ssl.create_default_context(cafile=options.ssl_cafile) if protocol.endswith("SSL") else None
+    context = _context(options) if protocol.endswith("SSL") else None
+    if protocol.startswith("SASL") and options.oauth is not None:
+        return OAuthCredentials(oauth_cb=TokenProvider(options.oauth), ssl_context=context)
     if protocol.startswith("SASL"):
         return SASLCredentials(
             username=options.sasl_username,
@@ -102,3 +112,12 @@ def _credentials(options: FaustOptions) -> Any:
             ssl_context=context,
         )
     return faust.SSLCredentials(context)
+
+
+def _context(options: FaustOptions) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=options.ssl_cafile)
+    if options.ssl_certfile is not None:
+        # Without a password given, a key that has one must not have it asked for at a terminal.
+        password = options.ssl_key_password or ""
+        context.load_cert_chain(options.ssl_certfile, options.ssl_keyfile, password=lambda: password)
+    return context

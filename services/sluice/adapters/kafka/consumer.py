@@ -162,6 +162,6 @@ class DirectConsumer(Consumer):
 def use_direct_consumer(app: faust.App, urgency: tuple[str, ...]) -> Membership:
     """Have ``app`` make its consumer of this class; call it before the application starts."""
     transport: Any = app.transport
-    membership = Membership(app.conf.broker_session_timeout)
+    membership = Membership(app.conf.broker_session_timeout, instance_id=app.conf.consumer_group_instance_id or None)
     transport.Consumer = type("UrgencyConsumer", (DirectConsumer,), {"urgency": urgency, "membership": membership})
     return membership

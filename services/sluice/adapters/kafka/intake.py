@@ -126,7 +126,8 @@ class FaustIntake:
     @property
     def crashed(self) -> BaseException | None:
         """Why the consumer cannot go on, or None. The process should stop then, leaving everything unacked."""
-        return self._failed or (self._app._crash_reason if self._app.crashed else None)  # noqa: SLF001  no public reader
+        crash = self._app._crash_reason if self._app.crashed else None  # noqa: SLF001  no public reader
+        return self._membership.taken or self._failed or crash
 
     @property
     def unfinished(self) -> int:
