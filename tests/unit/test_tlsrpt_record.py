@@ -40,6 +40,7 @@ MAIL = MailEndpoint("tls@receiver.example")
         (["v=TLSRPTv1; rua=https:///path,https://x.example:99999/,https://x.example\\@y.example/"], ()),
         (["v=TLSRPTv1; rua=https://x.example/a b"], ()),
         (["v=TLSRPTv1; rua=https://[::1/"], ()),
+        (["v=TLSRPTv1; rua=https://127.0.0.1/,https://[::1]/,https://2130706433/,https://localhost/"], ()),
     ],
 )
 def test_a_record_says_where_reports_go(texts: list[str], expected: tuple[object, ...]) -> None:

@@ -17,6 +17,8 @@ _LONGEST = 1_000
 
 _record = re.compile(r"v=TLSRPTv1[ \t]*;(.*)", re.DOTALL)
 _url = re.compile(r"https://[!-~]+", re.IGNORECASE)
+_name = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{0,62}")
+"""A host's name. Addresses are none: they would be connected to without being looked up, and so unchecked."""
 
 
 class MailEndpoint(msgspec.Struct, frozen=True):
@@ -68,8 +70,8 @@ def _endpoint(uri: str) -> Endpoint | None:
         return None
     try:
         parts = urlsplit(uri)
-        whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        named = bool(_name.fullmatch(parts.hostname or "")) and (parts.port is None or parts.port > 0)
     except ValueError:
         return None
     # RFC 3986 section 3.2.1: what stands before "@" leads readers, and our own logs, to take another host for the one.
-    return HttpsEndpoint(uri) if whole and "@" not in parts.netloc and "\\" not in uri else None
+    return HttpsEndpoint(uri) if named and "@" not in parts.netloc and "\\" not in uri else None

@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     dane_resolver: str = Field(
         "", description="Validating resolver on a safe way, ADDRESS or ADDRESS:PORT; turns DANE on"
     )
+    tls_report_tenant: str = Field(
+        "", description="Tenant in whose name reports of TLS (RFC 8460) are sent; its tls_reports has to be true"
+    )
+    tls_report_from: str = Field("", description="Address that reports of TLS come from; empty for the tenant's own")
+    tls_report_organisation: str = Field("", description="Who reports; empty for the tenant's name")
+    tls_report_contact: str = Field("", description="Whom to ask about a report; empty for the address it comes from")
     egresses: str = Field(
         "",
         description="Several ways out, separated by blanks: NAME=ADDRESS+ADDRESS?ehlo=NAME&pool=NAME&rate=100/s"

@@ -48,7 +48,7 @@ class PolicyFetcher:
         timeout: float = 60.0,
         ca_file: str | None = None,
     ) -> None:
-        self._addresses = _Addresses(resolver, private=private)
+        self._addresses = PublicAddresses(resolver, private=private)
         self._port = port
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, _CONNECT))
         self._ca_file = ca_file
@@ -106,8 +106,8 @@ class PolicyFetcher:
         return self._session
 
 
-class _Addresses(AbstractResolver):
-    """aiohttp's way to addresses, through ours."""
+class PublicAddresses(AbstractResolver):
+    """aiohttp's way to addresses, through ours: public ones only, unless ``private``."""
 
     def __init__(self, resolver: Texts, *, private: bool) -> None:
         self._resolver = resolver
