@@ -108,12 +108,12 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """When the present wait began, seconds since the epoch."""
     reason: WaitReason | None = None
     """What the present wait is for."""
+    moves: Count = 0
 
 
 class Mail(msgspec.Struct, frozen=True):
     """One composed message for one recipient."""
 
-    moves: Count = 0
     envelope: Envelope
     content: bytes
     progress: Progress = Progress()
