@@ -60,6 +60,10 @@ def test_of_a_file_the_first_certificate_to_end_counts(tmp_path: Path, ends: tup
     assert valid_until(bundle(tmp_path / "ca.pem", *ends), NOW) == NOW + first * DAY
 
 
+def test_of_a_chain_that_we_present_each_certificate_is_needed(tmp_path: Path) -> None:
+    assert valid_until(bundle(tmp_path / "chain.pem", -5, 400), NOW, all_needed=True) == NOW - 5 * DAY
+
+
 def test_a_folder_of_certificates_is_read_too(tmp_path: Path) -> None:
     bundle(tmp_path / "a.pem", 40)
     bundle(tmp_path / "b.pem", 30)

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sluice.adapters.system.certificates import valid_until
@@ -17,7 +18,7 @@ from sluice.ports.resolver import LookupFailed
 from sluice.runtime import wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.console_rules import mail_hosts
-from sluice.runtime.renewals import certificate_files
+from sluice.runtime.renewals import OWN, certificate_files
 
 _SCARCE, _FULL = 0.10, 0.02
 _CONNECT_S = 3.0
@@ -31,10 +32,10 @@ def look_at_machine(settings: Settings, domain: str) -> Iterator[Finding]:
     yield from guarded("routes", "correct SLUICE_ROUTES", lambda: _routes(settings))
     yield from guarded("DNS", "correct SLUICE_DNS_SERVERS", lambda: _dns(settings, domain))
     yield _disk(settings)
-    for use, path in certificate_files(settings).items():
-        yield from guarded(
-            use, "put the certificates there, in PEM", lambda use=use, path=path: _certificate(use, path)
-        )
+    # Those that we present are looked at together with the server that they are for.
+    trusted = {use: path for use, path in certificate_files(settings).items() if use not in OWN}
+    for use, path in trusted.items():
+        yield from guarded(use, "put the certificates there, in PEM", partial(_certificate, use, path))
 
 
 def _certificate(use: str, path: Path) -> Iterator[Finding]:

@@ -260,7 +260,8 @@ PROMISE = Metric(
 )  # fmt: skip
 CERTIFICATE_EXPIRES = Metric(
     name="sluice.certificate.expires", kind="gauge", unit="s", labels=("use",),
-    meaning="Until the first certificate of a configured file ends: kafka_ca, clickhouse_ca; negative when all have",
+    meaning="Until the first certificate of a file that is set ends: kafka_ca, kafka_client, kafka_oauth_ca or "
+    "clickhouse_ca; negative once it has",
     answers="What stops working by itself, and when?",
 )  # fmt: skip
 DKIM_KEY_DUE = Metric(

@@ -21,6 +21,8 @@ from sluice.runtime.config import Settings
 
 log = structlog.get_logger(__name__)
 HOUR = 3600.0
+OWN = frozenset({"kafka_client"})
+"""Chains that we present; the others are of authorities that we trust."""
 Now = Callable[[], float]
 
 
@@ -44,7 +46,12 @@ async def look_again(looker: Looker, every: float) -> None:
 
 def certificate_files(settings: Settings) -> Mapping[str, Path]:
     """By use, the files of certificates that are set."""
-    files = {"kafka_ca": settings.kafka_ssl_cafile, "clickhouse_ca": settings.clickhouse_ssl_cafile}
+    files = {
+        "kafka_ca": settings.kafka_ssl_cafile,
+        "kafka_client": settings.kafka_ssl_certfile,
+        "kafka_oauth_ca": settings.kafka_oauth_cafile,
+        "clickhouse_ca": settings.clickhouse_ssl_cafile,
+    }
     return {use: path for use, path in files.items() if path is not None}
 
 
@@ -60,7 +67,7 @@ class Certificates:
         """Read the files. One that cannot be read keeps what was known of it."""
         for use, path in self._files.items():
             try:
-                self._ends[use] = valid_until(path, self._now())
+                self._ends[use] = valid_until(path, self._now(), all_needed=use in OWN)
             except SluiceError as error:
                 log.warning("certificate.not_read", use=use, error=str(error))
 

@@ -9,11 +9,11 @@ from cryptography.x509 import load_pem_x509_certificates
 from sluice.domain.errors import RuleError
 
 
-def valid_until(path: Path, now: float) -> float:
+def valid_until(path: Path, now: float, *, all_needed: bool = False) -> float:
     """When the first certificate of a PEM file, or of a folder of them, ends: seconds since the epoch.
 
-    Those that have ended at ``now`` count only when all have: in a bundle there often is one that was left behind.
-    Raises :class:`RuleError` when there is none, or the file cannot be read.
+    Those that have ended at ``now`` count only when all have, as in a bundle of authorities there often is one that was
+    left behind; unless ``all_needed``, as of a chain. Raises :class:`RuleError` when there is none, or it cannot be read.
     """
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
     ends: list[float] = []
@@ -29,4 +29,4 @@ def valid_until(path: Path, now: float) -> float:
         ends += [one.not_valid_after_utc.timestamp() for one in found]
     if not ends:
         raise RuleError(f"{path} has no certificate in PEM")
-    return min((end for end in ends if end > now), default=max(ends))
+    return min(ends) if all_needed else min((end for end in ends if end > now), default=max(ends))
