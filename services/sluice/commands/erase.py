@@ -80,6 +80,7 @@ def erase(
             keys += [(SUPPRESSIONS, key) for key in found.suppressions if suppressions]
             parts.publish(settings, [Record(topic, None, key.encode()) for topic, key in keys])
             store.erase(person, found.traces)
+            store.erase_reference(person, suppressions=suppressions)
     if as_json:
         print_json(_told(found, left, erased=not dry_run, suppressions=suppressions))
     else:

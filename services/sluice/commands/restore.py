@@ -10,12 +10,17 @@ import typer
 from sluice.commands.failures import WrongUsage
 from sluice.commands.output import AsJson, console, print_json, say, table
 from sluice.commands.restore_outcomes import outcomes
+from sluice.commands.restore_reference import reference
 from sluice.runtime import console as parts
 from sluice.runtime import console_restore as restoring
 from sluice.runtime.config import load_settings
 
-app = typer.Typer(no_args_is_help=True, help="Make ClickHouse's tables again from Kafka, and compare what came of it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make ClickHouse's tables again from Kafka, and reference topics from ClickHouse; compare what came of it.",
+)
 app.command()(outcomes)
+app.command()(reference)
 
 
 @app.command()

@@ -61,7 +61,16 @@ class SiteRow(Mirrored, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
-Row = TenantRow | TemplateRow | SuppressionRow | SiteRow
+class RecordRow(Mirrored, frozen=True, kw_only=True):
+    """A record as it is, to make its topic again from; of a removed one only the keyed hash of its key."""
+
+    topic: str
+    key_hash: str
+    key: str = ""
+    value: str = ""
+
+
+Row = TenantRow | TemplateRow | SuppressionRow | SiteRow | RecordRow
 
 
 class ReferenceMirror(Protocol):

@@ -17,7 +17,8 @@ from sluice.runtime.config import Settings
 from sluice.runtime.tasks import Tasks
 
 GROUP = "sluice-record"
-MIRROR_GROUP = "sluice-mirror"
+MIRROR_GROUP = "sluice-reference"
+"""A new name when the mirror keeps more than before: a new group begins at the oldest record, and mirrors all again."""
 
 
 class RecordService:

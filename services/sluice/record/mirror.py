@@ -1,9 +1,9 @@
-"""Mirrors reference data from its compacted topics to where analysts read."""
+"""Mirrors reference data from its compacted topics to ClickHouse: for analysts, and to make the topics again from."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,17 +11,17 @@ import msgspec
 import structlog
 
 from sluice.domain.reference import SiteControl, Suppression, Template, Tenant
-from sluice.domain.topics import SITES, SUPPRESSIONS, TEMPLATES, TENANTS
+from sluice.domain.topics import REFERENCE, SITES, SUPPRESSIONS, TEMPLATES, TENANTS
 from sluice.ports.clock import Clock
 from sluice.ports.follower import Follower
 from sluice.ports.intake import Taken
-from sluice.ports.mirror import ReferenceMirror, Row, SiteRow, SuppressionRow, TemplateRow, TenantRow
+from sluice.ports.mirror import RecordRow, ReferenceMirror, Row, SiteRow, SuppressionRow, TemplateRow, TenantRow
 from sluice.ports.outcomes import StoreAway
 
 log = structlog.get_logger(__name__)
 
-MIRRORED = (TENANTS, TEMPLATES, SUPPRESSIONS, SITES)
-"""Not profiles: they are about people, and nobody's question about mail needs them."""
+MIRRORED = REFERENCE
+"""Of profiles the records alone: they are about people, and nobody's question about mail needs them."""
 _POLL_S = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 
@@ -42,6 +42,7 @@ class Mirror:
         while not stop.is_set():
             polled = await self._follower.poll(_POLL_S)
             rows = [row for record in polled.records if (row := mirrored(record, self._hashed)) is not None]
+            rows += as_they_are(polled.records, self._hashed)
             if rows and not await self._kept(rows, stop):
                 return
             ends = {(record.topic, record.partition): record.offset + 1 for record in polled.records}
@@ -63,7 +64,9 @@ class Mirror:
 
 
 def mirrored(record: Taken, hashed: Callable[[str], str]) -> Row | None:
-    """A record's row, or None for one that cannot be read. Pure."""
+    """A record's row for analysts, or None where there is none or it cannot be read. Pure."""
+    if record.topic not in _ROWS:
+        return None
     key = (record.key or b"").decode("utf-8", "replace")
     fixed: dict[str, Any] = {
         "changed_at": datetime.fromtimestamp(max(0.0, record.stored_at), UTC),
@@ -77,6 +80,28 @@ def mirrored(record: Taken, hashed: Callable[[str], str]) -> Row | None:
             "reference data not mirrored", topic=record.topic, offset=record.offset, reason=type(error).__name__
         )
         return None
+
+
+def as_they_are(records: Iterable[Taken], hashed: Callable[[str], str]) -> list[RecordRow]:
+    """The last record of each key, as it is; what is no text is no reference data, and left out. Pure."""
+    rows: dict[tuple[str, str], RecordRow] = {}
+    for record in records:
+        key, value = record.key or b"", record.value or b""
+        try:
+            texts = {"key": key.decode(), "value": value.decode()} if value else {}
+        except UnicodeDecodeError:
+            continue
+        name = key_hash(key, hashed)
+        rows[record.topic, name] = RecordRow(
+            topic=record.topic, key_hash=name, log_offset=record.offset, removed=int(not value),
+            changed_at=datetime.fromtimestamp(max(0.0, record.stored_at), UTC), **texts,
+        )  # fmt: skip
+    return list(rows.values())
+
+
+def key_hash(key: bytes, hashed: Callable[[str], str]) -> str:
+    """Names a key without saying it. Of its hexadecimal digits, since hashes of addresses do not mind their case."""
+    return hashed(key.hex())
 
 
 def _tenant(key: str, value: bytes | None, fixed: dict[str, Any], _: Callable[[str], str]) -> Row:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sluice.adapters.clickhouse.client import ClickHouse
     from sluice.adapters.clickhouse.comparison import Days
     from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
+    from sluice.adapters.clickhouse.mirror import ClickHouseReference
     from sluice.adapters.kafka.batches import KafkaBatches
     from sluice.adapters.kafka.places import GroupPlaces
     from sluice.adapters.kafka.survey import Group
@@ -79,6 +80,13 @@ def outcomes(store: ClickHouse) -> ClickHouseOutcomes:
     from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
 
     return ClickHouseOutcomes(store)
+
+
+def mirror(store: ClickHouse) -> ClickHouseReference:
+    """The reference topics' mirror."""
+    from sluice.adapters.clickhouse.mirror import ClickHouseReference
+
+    return ClickHouseReference(store)
 
 
 def clock() -> SystemClock:

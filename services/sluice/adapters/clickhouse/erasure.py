@@ -10,6 +10,7 @@ import msgspec
 
 from sluice.adapters.clickhouse.client import ClickHouse
 from sluice.adapters.clickhouse.queries import literal
+from sluice.domain.topics import PROFILES, SUPPRESSIONS
 
 EMPTIED = {
     "recipient_hash": "''",
@@ -97,6 +98,16 @@ class Erasure:
         self._clickhouse.command(
             f"ALTER TABLE {self._database}.recipients DELETE WHERE (recipient_hash = {literal(person.recipient_hash)} "
             f"OR lowerUTF8(recipient) = {literal(person.address)}) {only}",
+            _WAIT,
+        )
+
+    def erase_reference(self, person: Person, *, suppressions: bool) -> None:
+        """Erase the person's profiles, and suppressions if asked to, from the mirror of the reference topics."""
+        topics = [PROFILES, SUPPRESSIONS] if suppressions else [PROFILES]
+        only = "" if person.tenant_id is None else f"AND startsWith(key, {literal(f'{person.tenant_id}|')})"
+        self._clickhouse.command(
+            f"ALTER TABLE {self._database}.ref_records DELETE WHERE topic IN ({', '.join(map(literal, topics))}) "
+            f"AND endsWith(key, {literal(f'|{person.address}')}) {only}",
             _WAIT,
         )
 
