@@ -19,6 +19,7 @@ from sluice.deliver.books import Books
 from sluice.deliver.departures import Departures
 from sluice.deliver.handler import DeliverHandler
 from sluice.deliver.paths import Paths
+from sluice.deliver.protections import Protections
 from sluice.deliver.senders import Senders
 from sluice.deliver.shared_limits import LimitBook, SharedLimits
 from sluice.deliver.step import Attempts
@@ -63,6 +64,7 @@ class Worker:
         priorities: Priorities = Priorities(),  # noqa: B008  frozen
         egresses: Egresses = ONE_EGRESS,
         tenant: Callable[[str], Tenant | None] = lambda _: None,
+        protections: Protections | None = None,
     ) -> None:
         self.bus = bus or MemoryBus(TOPICS)
         self.clock = clock or MemoryClock()
@@ -73,7 +75,12 @@ class Worker:
         books = Books(self.bus, Recorder("test", b"key"), self.failures.append)
         attempts = Attempts(books, self.clock, rules, lambda: 0.5)
         paths = Paths(
-            RouteTable.parse(routes), resolver or MemoryResolver({}, {}), self.clock, (), private_addresses=True
+            RouteTable.parse(routes),
+            resolver or MemoryResolver({}, {}),
+            self.clock,
+            (),
+            protections,
+            private_addresses=True,
         )
         self.shared = SharedLimits(
             limits or LimitBook(lambda _: None),
