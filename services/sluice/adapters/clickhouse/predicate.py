@@ -63,9 +63,9 @@ def checked(text: str) -> str:
         raise PredicateRefused(f"the predicate has {len(text):,} characters; at most {LONGEST:,} are allowed")
     tokens = _tokens(text)
     _no_comments(text, tokens)
+    _check_lists(tokens)
     written = [_written(tokens, number) for number in range(len(tokens))]
     _check_nesting(tokens)
-    _check_lists(tokens)
     _check_one_expression(text)
     return " ".join(written)
 
