@@ -19,8 +19,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from sluice.adapters.telemetry.meters import Meters
+from sluice.adapters.telemetry.sampling import FailuresAndAShare
 from sluice.adapters.telemetry.tally import CountingRecorder, OutcomeTally
-from sluice.adapters.telemetry.tracing import FailuresAndAShare, OtelSpans
+from sluice.adapters.telemetry.tracing import OtelSpans
 from sluice.domain.bounce import DELIVERED
 from sluice.domain.conclusion import Recorder, Way
 from sluice.domain.mail import Envelope, Headers

@@ -19,11 +19,13 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.support.compose import Worker as ComposeWorker
 from tests.support.deliver import Worker
 
-from sluice.adapters.telemetry.tracing import FailuresAndAShare, OtelSpans, _context
+from sluice.adapters.telemetry.sampling import FailuresAndAShare, Ration
+from sluice.adapters.telemetry.tracing import OtelSpans, _context
 from sluice.domain.errors import RuleError
 from sluice.domain.smtp import Broken, Replied
 from sluice.domain.topics import READY
 from sluice.ports.intake import Taken
+from sluice.ports.spans import Rested
 from sluice.runtime.config import otlp_settings
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -38,6 +40,10 @@ class Heard:
     def __init__(self, sampler: Sampler | None = None) -> None:
         self._exporter = InMemorySpanExporter()
         self.spans = OtelSpans(Resource({"service.name": "test"}), self._exporter, sampler or FailuresAndAShare(1.0))
+
+    def attempts(self) -> Sequence[ReadableSpan]:
+        """Those of attempts, once the spans are closed."""
+        return [span for span in self.all() if span.name == "smtp deliver"]
 
     def all(self) -> Sequence[ReadableSpan]:
         """Everything, once the spans are closed."""
@@ -64,7 +70,7 @@ async def delivered(heard: Heard, traceparent: str | None = WANTED, *answers: An
 async def test_an_attempt_is_a_span_of_the_producers_trace_and_says_how_it_went() -> None:
     heard = Heard()
     await delivered(heard)
-    (span,) = heard.all()
+    (span,) = heard.attempts()
     assert (span.name, span.kind) == ("smtp deliver", SpanKind.CLIENT)
     assert f"{span.context.trace_id:032x}" == TRACE
     assert span.parent is not None
@@ -81,7 +87,7 @@ async def test_an_attempt_is_a_span_of_the_producers_trace_and_says_how_it_went(
 async def test_a_failed_attempt_is_told_whatever_the_share_without_the_address_that_the_reply_quotes() -> None:
     heard = Heard(FailuresAndAShare(0.0))
     await delivered(heard, WANTED, NOBODY)
-    (span,) = heard.all()
+    (span,) = heard.attempts()
     attributes = dict(span.attributes or {})
     assert attributes["error.type"] == "invalid_recipient"
     assert attributes["sluice.rule"]
@@ -97,7 +103,7 @@ async def test_a_host_that_cannot_be_reached_is_a_failed_attempt() -> None:
     worker.mailer.refuse("mx.test", Broken("connect", "timeout"))
     await worker.take(worker.record(worker.envelope("m1")))
     await worker.close()
-    (span,) = heard.all()
+    (span,) = heard.attempts()
     assert dict(span.attributes or {})["sluice.failure"] == "timeout"
 
 
@@ -110,6 +116,51 @@ async def test_what_a_producer_does_not_want_recorded_is_not_even_when_it_fails(
 async def test_of_mails_that_succeed_a_share_is_told() -> None:
     heard = Heard(FailuresAndAShare(0.0))
     await delivered(heard)
+    assert heard.all() == ()
+
+
+async def test_the_parts_of_the_conversation_are_below_the_attempt() -> None:
+    heard = Heard()
+    await delivered(heard)
+    (attempt,) = heard.attempts()
+    parts = [span for span in heard.all() if span is not attempt]
+    assert [span.name for span in parts] == ["smtp connect", "smtp dot"]
+    assert all(span.parent is not None and span.parent.span_id == attempt.context.span_id for span in parts)
+    assert dict(parts[0].attributes or {})["server.port"] == 25
+    assert dict(parts[1].attributes or {})["sluice.smtp.code"] == 250
+
+
+async def test_where_everything_fails_attempts_are_told_and_only_some_of_them_with_their_parts() -> None:
+    heard = Heard(FailuresAndAShare(0.0))
+    heard.spans._in_full = Ration(1)
+    await delivered(heard, WANTED, NOBODY)
+    await delivered(heard, WANTED, NOBODY)
+    assert len(heard.attempts()) == 2
+    assert [span.name for span in heard.all() if span.name != "smtp deliver"] == ["smtp connect", "smtp rcpt"]
+
+
+async def test_an_outcome_names_the_span_of_its_attempt_where_that_is_exported() -> None:
+    heard = Heard(FailuresAndAShare(0.0))
+    failed = await delivered(heard, WANTED, NOBODY)
+    (attempt,) = heard.attempts()
+    (outcome,) = failed.outcomes("bounced")
+    assert outcome.span_id == f"{attempt.context.span_id:016x}"
+    (outcome,) = (await delivered(heard)).outcomes("delivered")
+    assert outcome.span_id is None
+
+
+@pytest.mark.parametrize(("reason", "told"), [("retry", 1), ("rate", 0)])
+def test_the_wait_after_a_failure_is_told_whatever_the_share(reason: str, told: int) -> None:
+    heard = Heard(FailuresAndAShare(0.0))
+    heard.spans.rested(
+        [("traceparent", WANTED.encode())], Rested("mail.wheel.5m", "mail.ready.high", reason, 100.0, 400.0, 400.5)
+    )
+    assert [span.name for span in heard.all()] == ["process mail.wheel.5m"] * told
+
+
+def test_a_batch_without_exported_attempts_has_no_span() -> None:
+    heard = Heard()
+    heard.spans.recorded([], "mail.outcome", 100, 1.0, 2.0)
     assert heard.all() == ()
 
 

@@ -20,7 +20,7 @@ from sluice.domain.conversation import Transcript
 from sluice.domain.smtp import Broken, Replied
 from sluice.ports.bus import NotStored
 from sluice.ports.clock import Clock
-from sluice.ports.mailer import Connection, Mailer
+from sluice.ports.mailer import Connection, Hop, Mailer
 
 log = structlog.get_logger(__name__)
 LONGEST_NAP = 1.0
@@ -69,6 +69,8 @@ class Sender:
         self._may_dial = False
         self._greeting: Transcript | None = None
         """What was said to open the connection, until its first mail."""
+        self._asked: Hop | None = None
+        """The server that was tried last."""
 
     async def run(self) -> None:
         """Serve. Returns when done; a failure to connect has been concluded then."""
@@ -191,6 +193,7 @@ class Sender:
         """A connection to the first host that greets us, or why none did."""
         self._may_dial = False
         self._tls = self._lane.site.tls
+        self._asked = None
         seed = f"{item.mail.envelope.message_id}/{item.attempts}"
         hops = await self._paths.hops(self._path, self._lane.site, self._flow.egress, seed)
         if isinstance(hops, Broken):
@@ -198,6 +201,7 @@ class Sender:
             return hops
         last: Replied | Broken = Broken("connect", "refused")
         for hop in hops:
+            self._asked = hop
             answer = await self._mailer.connect(hop, talk)
             if not isinstance(answer, Replied | Broken):
                 self._lane.allowance.connected(self._flow.egress.name)
@@ -211,7 +215,10 @@ class Sender:
         now = self._clock.now()
         if not isinstance(answer, Broken) or answer.phase != "resolve":
             self._lane.allowance.connect_failed(now, self._flow.egress.name)
-        item.waits = item.waits_at(now)
+        began = talk.parts[0].began if talk.parts else now
+        item.waits = item.waits_at(began)
         item.attempts += 1
-        way = Way(egress=self._flow.egress.name, sessions=self._sessions.of_attempt(item))
-        self._attempts.conclude(item, answer, self._lane, way, now, talk)
+        host, address = (self._asked.host, self._asked.address) if self._asked else (None, None)
+        sessions = self._sessions.of_attempt(item)
+        way = Way(host, address, egress=self._flow.egress.name, sessions=sessions)
+        self._attempts.conclude(item, answer, self._lane, way, began, talk)

@@ -110,8 +110,11 @@ class Attempts:
         verdict = classify(self._rules.bounces, result, site=lane.site.name)
         self._teach(lane, item, result, verdict, now)
         if self._spans is not None:
-            tried = Tried(item.attempts, result, verdict, way, started, now)
-            self._spans.tried(item.record.headers, item.mail.envelope, tried)
+            parts = () if talk is None else talk.parts
+            tried = Tried(item.attempts, result, verdict, way, started, now, parts, item.waits)
+            span_id = self._spans.tried(item.record.headers, item.mail.envelope, tried)
+            if span_id is not None:
+                way = msgspec.structs.replace(way, span_id=span_id)
         took = (now - started) * 1000
         if isinstance(result, Unknown):
             self._in_doubt(item, result, verdict, way, took)

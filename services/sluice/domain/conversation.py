@@ -28,6 +28,7 @@ _LONGEST = 600
 _LENGTHS = (400, 160, 60, 20)
 """Characters that are kept of a reply, tried in turn until all is within :data:`MOST_BYTES`."""
 _CUT = "…"
+_REFUSED = 400
 
 
 class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -55,6 +56,8 @@ class Part(msgspec.Struct, gc=False):
     ended: float
     code: int = 0
     lines: Sequence[str] = ()
+    well: bool = True
+    """Whether it was no refusal and no failure."""
 
 
 class Transcript:
@@ -80,14 +83,14 @@ class Transcript:
         """The reply to what was said last."""
         part = self._open
         if part is not None:
-            part.code, part.lines = code, lines
+            part.code, part.lines, part.well = code, lines, code < _REFUSED
             self._close(part)
 
-    def note(self, text: str) -> None:
-        """What was said last ended without a reply; ``text`` says how."""
+    def note(self, text: str, *, well: bool = False) -> None:
+        """What was said last ended without a reply; ``text`` says how, ``well`` whether as it should."""
         part = self._open
         if part is not None:
-            part.lines = (text,)
+            part.lines, part.well = (text,), well
             self._close(part)
 
     def passed(self) -> None:

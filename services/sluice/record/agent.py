@@ -12,7 +12,7 @@ from sluice.ports.health import Health
 from sluice.ports.metrics import COMMIT_AGE, LAG, Figure
 from sluice.record.mirror import MIRRORED, Mirror
 from sluice.record.service import Recorder
-from sluice.runtime import wiring
+from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.tasks import Tasks
 
@@ -31,7 +31,10 @@ class RecordService:
         self._bus = wiring.bus(settings)
         self._source = wiring.outcome_batches(settings, GROUP)
         self._store = wiring.outcome_store(settings)
-        self._recorder = Recorder(source=self._source, store=self._store, bus=self._bus, clock=wiring.SystemClock())
+        self._spans = telemetry.spans("record", settings)
+        self._recorder = Recorder(
+            source=self._source, store=self._store, bus=self._bus, clock=wiring.SystemClock(), spans=self._spans
+        )
         self._follower = wiring.follower(settings, MIRROR_GROUP, MIRRORED)
         self._mirror = Mirror(
             follower=self._follower,
@@ -80,6 +83,8 @@ class RecordService:
         await self._follower.close()
         await self._source.close()
         await self._bus.close()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
 
 
 async def open_record(settings: Settings) -> RecordService:

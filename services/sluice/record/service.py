@@ -10,6 +10,7 @@ import structlog
 from sluice.ports.bus import Bus, NotStored
 from sluice.ports.clock import Clock
 from sluice.ports.outcomes import Batch, BatchSource, OutcomeStore, SourceAway, StoreAway
+from sluice.ports.spans import Spans
 from sluice.record.step import record
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,10 @@ class Progress(msgspec.Struct):
 class Recorder:
     """Records outcomes until told to stop. A batch that is not stored by then is stored by whoever comes next."""
 
-    def __init__(self, *, source: BatchSource, store: OutcomeStore, bus: Bus, clock: Clock) -> None:
+    def __init__(
+        self, *, source: BatchSource, store: OutcomeStore, bus: Bus, clock: Clock, spans: Spans | None = None
+    ) -> None:
+        self._spans = spans
         self._source = source
         self._store = store
         self._bus = bus
@@ -70,6 +74,7 @@ class Recorder:
         because of ``stop``."""
         wait = _FIRST_WAIT
         while True:
+            began = self._clock.now()
             try:
                 done = await record(batch, store=self._store, bus=self._bus)
             except (StoreAway, NotStored) as error:
@@ -82,6 +87,9 @@ class Recorder:
                     log.info("batch left to the new owner of its partitions", batch=batch.token)
                     return False
             else:
+                if self._spans is not None:
+                    traced = [entry.outcome for entry in done.outcomes if entry.outcome.span_id is not None]
+                    self._spans.recorded(traced, batch.topic, len(done.outcomes), began, self._clock.now())
                 self.progress.batches += 1
                 self.progress.outcomes += len(done.outcomes)
                 self.progress.dead += len(done.undecodable)

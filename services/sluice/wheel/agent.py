@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sluice.domain.topics import WHEEL
 from sluice.ports.health import Health
 from sluice.ports.metrics import Figure
-from sluice.runtime import wiring
+from sluice.runtime import telemetry, wiring
 from sluice.runtime.config import Settings
 from sluice.runtime.tasks import Tasks
 from sluice.wheel.turner import WheelTurner
@@ -25,7 +25,8 @@ class WheelService:
         self._tasks = Tasks()
         self._bus = wiring.bus(settings)
         self._follower = wiring.follower(settings, GROUP, tuple(WHEEL.values()))
-        self._turner = WheelTurner(self._follower, self._bus, wiring.SystemClock())
+        self._spans = telemetry.spans("wheel", settings)
+        self._turner = WheelTurner(self._follower, self._bus, wiring.SystemClock(), self._spans)
         self._turning: asyncio.Task[None] | None = None
 
     @property
@@ -57,6 +58,8 @@ class WheelService:
         if self._turning is not None:
             await asyncio.gather(self._turning, return_exceptions=True)
         await self._bus.close()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.close)
 
 
 async def open_wheel(settings: Settings) -> WheelService:

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from sluice.domain.errors import Undecodable
-from sluice.domain.mail import NOT_BEFORE, PROGRESS, RETURN_TO, Waits
+from sluice.domain.mail import NOT_BEFORE, PROGRESS, PUBLISHED_AT, RETURN_TO, Waits
 from sluice.domain.schedule import Enter, next_step, rests_until
 from sluice.domain.topics import READY, SEND, WHEEL
 from sluice.ports.bus import Record
@@ -24,6 +24,7 @@ REASONS: tuple[str, ...] = (*Waits.__struct_fields__, "other")
 
 class _Why(msgspec.Struct, frozen=True):
     reason: str | None = None
+    since: float | None = None
 
 
 _why = msgspec.json.Decoder(_Why).decode
@@ -54,6 +55,18 @@ def waits_for(record: Taken) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return "other"
     return reason if reason in REASONS else "other"
+
+
+def rests_since(record: Taken) -> float:
+    """When a record came into the wheel: put off by deliver, or published as an event for later; else into its tier."""
+    headers = dict(record.headers)
+    published = headers.get(PUBLISHED_AT, b"")
+    if _milliseconds.fullmatch(published):
+        return int(published) / 1000
+    try:
+        return _why(headers.get(PROGRESS, b"{}")).since or record.stored_at
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return record.stored_at
 
 
 def _not_before(record: Taken) -> float:

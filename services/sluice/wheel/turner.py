@@ -21,7 +21,8 @@ from sluice.ports.follower import Follower, Part
 from sluice.ports.intake import Taken
 from sluice.ports.metrics import COMMIT_AGE, WAITING, WHEEL_DUE, WHEEL_LATENESS, WHEEL_RESTING, Figure
 from sluice.ports.records import dead_record
-from sluice.wheel.step import REASONS, due_at, move_on, waits_for
+from sluice.ports.spans import Rested, Spans
+from sluice.wheel.step import REASONS, due_at, move_on, rests_since, waits_for
 
 log = structlog.get_logger(__name__)
 RESTING_RECORDS = 2000
@@ -47,7 +48,8 @@ class _Resting:
 class WheelTurner:
     """Turns until stopped. At least once: a record released just before a crash is released again."""
 
-    def __init__(self, follower: Follower, bus: Bus, clock: Clock) -> None:
+    def __init__(self, follower: Follower, bus: Bus, clock: Clock, spans: Spans | None = None) -> None:
+        self._spans = spans
         self._follower = follower
         self._bus = bus
         self._clock = clock
@@ -143,16 +145,22 @@ class WheelTurner:
             self._lateness.add(now - earliest)
         for part in self._parts.values():
             while part.heap and part.heap[0][0] <= now:
-                record = heapq.heappop(part.heap)[2]
+                due, _, record, reason = heapq.heappop(part.heap)
                 part.bytes -= record.size
                 try:
-                    moving.append((part, record, self._bus.publish(self._there(move_on(record, now)))))
+                    moved = self._there(move_on(record, now))
+                    moving.append((part, record, self._bus.publish(moved)))
+                    self._tell(record, moved.topic, reason, due, now)
                 except Undecodable as error:
                     await self._bury(record, error)
                     part.window.finish(record.offset)
         await asyncio.gather(*(stored for _, _, stored in moving))
         for part, record, _ in moving:
             part.window.finish(record.offset)
+
+    def _tell(self, record: Taken, to: str, reason: str, due: float, now: float) -> None:
+        if self._spans is not None and to not in _TIER:
+            self._spans.rested(record.headers, Rested(record.topic, to, reason, rests_since(record), due, now))
 
     async def _commit(self) -> None:
         moved: dict[Part, int] = {}

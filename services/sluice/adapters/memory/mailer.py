@@ -136,7 +136,7 @@ def _note(talk: Transcript, result: Result | None) -> None:
     if isinstance(result, Replied):
         talk.hear(result.code, (result.text,))
     else:
-        talk.note(result.reason if result else "127.0.0.1")
+        talk.note(result.reason if result else "127.0.0.1", well=result is None)
 
 
 def _unsendable(transaction: Transaction) -> Broken | None:

@@ -133,7 +133,7 @@ class Greeter:
             if failure is not None:
                 raise Fault("tls", failure)
         cipher = session.cipher()
-        self._talk.note(f"{session.version()} {cipher[0] if cipher else ''}")
+        self._talk.note(f"{session.version()} {cipher[0] if cipher else ''}", well=True)
         self._tls = Tls(self._hop.tls, session.version(), cipher[0] if cipher else None, self._hop.tls_failure)
 
     def _blamed(self, detail: str) -> str:

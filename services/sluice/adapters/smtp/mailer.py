@@ -122,7 +122,7 @@ class SmtpMailer:
         except OSError as error:
             broken = Broken("connect", blame(error), str(error))
         else:
-            talk.note(address)
+            talk.note(address, well=True)
             return channel, address
         talk.note(f"{broken.reason}: {broken.detail}" if broken.detail else broken.reason)
         return broken

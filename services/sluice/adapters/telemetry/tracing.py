@@ -14,57 +14,31 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TraceState, get_current_span
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import Attributes
 
+from sluice.adapters.telemetry.attempts import attempt_attributes, part_span
 from sluice.adapters.telemetry.logs import redact
+from sluice.adapters.telemetry.sampling import ERROR, FOLLOWS, FailuresAndAShare, Ration
 from sluice.domain.mail import Envelope, Headers
-from sluice.domain.outcome import OutcomeType
-from sluice.domain.smtp import Broken, Replied
-from sluice.ports.spans import Tried
+from sluice.domain.outcome import Outcome, OutcomeType
+from sluice.ports.spans import Rested, Tried
 
-ERROR = "error.type"
-USUAL_SHARE = 0.01
-"""Of the traces that their producers want recorded; attempts that fail are told whatever the share."""
 CLOSE_WITHIN = 3.0
 _W3C = TraceContextTextMapPropagator()
-_LENGTH = 55
-"""Of a ``traceparent`` of version 00: version, trace id, span id, flags."""
-
-
-class FailuresAndAShare(Sampler):
-    """Parent-based: nothing that the producer does not want, all that failed, and of the rest a share by trace id."""
-
-    def __init__(self, share: float = USUAL_SHARE) -> None:
-        self._share = TraceIdRatioBased(share)
-
-    def should_sample(
-        self, parent_context: Context | None, trace_id: int, name: str, kind: SpanKind | None = None,
-        attributes: Attributes = None, links: Sequence[Link] | None = None, trace_state: TraceState | None = None,
-    ) -> SamplingResult:  # fmt: skip
-        """See :class:`Sampler`."""
-        parent = get_current_span(parent_context).get_span_context()
-        if parent.is_valid and not parent.trace_flags.sampled:
-            return SamplingResult(Decision.DROP, None, parent.trace_state)
-        if attributes and ERROR in attributes:
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, parent.trace_state)
-        return self._share.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-
-    def leaves(self, traceparent: str) -> bool:
-        """Whether a span that did not fail would be dropped: as :meth:`should_sample`, and forty times as fast."""
-        if len(traceparent) != _LENGTH:
-            return False
-        try:
-            wanted, number = int(traceparent[53:], 16) & 1, int(traceparent[19:35], 16)
-        except ValueError:
-            return False
-        return not wanted or number >= self._share.bound
-
-    def get_description(self) -> str:
-        """What it is called."""
-        return f"FailuresAndAShare{{{self._share.rate}}}"
+_MOST_LINKS = 128
+"""As many as a span keeps by default."""
 
 
 class OtelSpans:
@@ -75,38 +49,80 @@ class OtelSpans:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("sluice")
         self._ours = sampler if isinstance(sampler, FailuresAndAShare) else None
+        self._in_full = Ration()
 
     def composing(self, traceparent: str | None, topic: str, message_id: str, now: float) -> OtelComposing | None:
         """See :class:`sluice.ports.spans.Spans`."""
-        if self._ours is not None and self._ours.leaves(traceparent or ""):
+        if self._leaves(traceparent or ""):
             return None
+        attributes = {**_messaging("process", topic), "messaging.message.id": redact(message_id)}
         span = self._tracer.start_span(
-            f"process {topic}",
-            _context(traceparent),
-            SpanKind.CONSUMER,
-            {
-                "messaging.system": "kafka",
-                "messaging.operation.name": "process",
-                "messaging.operation.type": "process",
-                "messaging.destination.name": topic,
-                "messaging.message.id": redact(message_id),
-            },
-            start_time=_nanoseconds(now),
+            f"process {topic}", _context(traceparent), SpanKind.CONSUMER, attributes, start_time=_nanoseconds(now)
         )
         return OtelComposing(span) if span.is_recording() else None
 
-    def tried(self, headers: Headers, envelope: Envelope, tried: Tried) -> None:
+    def tried(self, headers: Headers, envelope: Envelope, tried: Tried) -> str | None:
         """See :class:`sluice.ports.spans.Spans`."""
-        traceparent = next((value for name, value in headers if name == "traceparent"), b"").decode("ascii", "replace")
-        if self._ours is not None and tried.verdict.action == "deliver" and self._ours.leaves(traceparent):
-            return
-        attributes = _attributes(envelope, tried)
-        context = _context(traceparent)
-        start, end = _nanoseconds(tried.started), _nanoseconds(tried.ended)
-        span = self._tracer.start_span("smtp deliver", context, SpanKind.CLIENT, attributes, start_time=start)
+        traceparent = _traceparent(headers)
+        usual = self._ours is None or not self._leaves(traceparent)
+        if not usual and tried.verdict.action == "deliver":
+            return None
+        attributes = attempt_attributes(envelope, tried)
+        began = min(tried.started, tried.parts[0].began) if tried.parts else tried.started
+        span = self._tracer.start_span(
+            "smtp deliver", _context(traceparent), SpanKind.CLIENT, attributes, start_time=_nanoseconds(began)
+        )
+        if not span.is_recording():
+            return None
         if ERROR in attributes:
             span.set_status(StatusCode.ERROR)
-        span.end(end)
+        if usual or self._in_full.take(tried.ended):
+            inside = set_span_in_context(span, Context())
+            for part in tried.parts:
+                name, kind, told = part_span(part)
+                child = self._tracer.start_span(name, inside, kind, told, start_time=_nanoseconds(part.began))
+                if not part.well:
+                    child.set_status(StatusCode.ERROR)
+                child.end(_nanoseconds(part.ended))
+        span.end(_nanoseconds(tried.ended))
+        return f"{span.get_span_context().span_id:016x}"
+
+    def rested(self, headers: Headers, rested: Rested) -> None:
+        """See :class:`sluice.ports.spans.Spans`."""
+        traceparent = _traceparent(headers)
+        attributes: dict[str, str | float] = {
+            **_messaging("process", rested.topic),
+            "sluice.waited_for": rested.reason,
+            "sluice.late_seconds": round(max(0.0, rested.until - rested.due), 3),
+            "sluice.returned_to": rested.to,
+        }
+        if self._leaves(traceparent):
+            if rested.reason != "retry" or not self._in_full.take(rested.until):
+                return
+            attributes[FOLLOWS] = "failure"
+        span = self._tracer.start_span(
+            f"process {rested.topic}", _context(traceparent), SpanKind.CONSUMER, attributes,
+            start_time=_nanoseconds(min(rested.since, rested.until)),
+        )  # fmt: skip
+        span.end(_nanoseconds(rested.until))
+
+    def recorded(self, outcomes: Sequence[Outcome], topic: str, count: int, began: float, ended: float) -> None:
+        """See :class:`sluice.ports.spans.Spans`."""
+        attempts = [place for outcome in outcomes if (place := _place(outcome)) is not None]
+        if not attempts:
+            return
+        batch = self._tracer.start_span(
+            f"process {topic}", Context(), SpanKind.CONSUMER,
+            {**_messaging("process", topic), "messaging.batch.message_count": count, FOLLOWS: "attempts"},
+            links=[Link(place) for place in attempts[:_MOST_LINKS]], start_time=_nanoseconds(began),
+        )  # fmt: skip
+        met = [Link(batch.get_span_context())]
+        for place in attempts:
+            _record_span(self._tracer, topic, place, met, began, ended)
+        batch.end(_nanoseconds(ended))
+
+    def _leaves(self, traceparent: str) -> bool:
+        return self._ours is not None and self._ours.leaves(traceparent)
 
     def close(self) -> None:
         """Send what is left; blocks, for :data:`CLOSE_WITHIN` seconds at most.
@@ -133,29 +149,38 @@ class OtelComposing:
         self._span.end(_nanoseconds(now))
 
 
-def _attributes(envelope: Envelope, tried: Tried) -> dict[str, str | int]:
-    result, verdict, way = tried.result, tried.verdict, tried.way
-    found: dict[str, str | int | None] = {
-        "messaging.message.id": redact(envelope.message_id),
-        "server.address": way.mx_host,
-        "network.peer.address": way.mx_address,
-        "tls.protocol.version": way.tls.version if way.tls else None,
-        "sluice.site": envelope.site,
-        "sluice.tenant": envelope.tenant_id,
-        "sluice.priority": envelope.priority,
-        "sluice.egress": way.egress,
-        "sluice.attempt": tried.number,
-        "sluice.action": verdict.action,
-        "sluice.rule": verdict.rule,
-        ERROR: None if verdict.action == "deliver" else verdict.category or verdict.action,
+def _record_span(
+    tracer: Tracer, topic: str, place: SpanContext, met: Sequence[Link], began: float, ended: float
+) -> None:
+    """The end of a mail's own trace: its outcome is stored, with those of the batch that is linked to."""
+    span = tracer.start_span(
+        f"process {topic}", set_span_in_context(NonRecordingSpan(place), Context()), SpanKind.CONSUMER,
+        {**_messaging("process", topic), FOLLOWS: "attempt"}, links=met, start_time=_nanoseconds(began),
+    )  # fmt: skip
+    span.end(_nanoseconds(ended))
+
+
+def _messaging(operation: str, topic: str) -> dict[str, str]:
+    return {
+        "messaging.system": "kafka",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": topic,
     }
-    if isinstance(result, Replied):
-        found |= {"sluice.smtp.code": result.code, "sluice.smtp.enhanced": result.enhanced}
-    if isinstance(result, Replied | Broken):
-        found["sluice.smtp.phase"] = result.phase
-    if not isinstance(result, Replied):
-        found["sluice.failure"] = result.reason
-    return {name: value for name, value in found.items() if value is not None}
+
+
+def _place(outcome: Outcome) -> SpanContext | None:
+    """Of the attempt that an outcome is of; None where it says none."""
+    try:
+        trace, span = int(outcome.trace_id or "", 16), int(outcome.span_id or "", 16)
+    except ValueError:
+        return None
+    place = SpanContext(trace, span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    return place if place.is_valid else None
+
+
+def _traceparent(headers: Headers) -> str:
+    return next((value for name, value in headers if name == "traceparent"), b"").decode("ascii", "replace")
 
 
 def _context(traceparent: str | None) -> Context:
