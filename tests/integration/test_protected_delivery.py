@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path as FilePath
 
 import msgspec
@@ -27,6 +28,7 @@ from sluice.domain.egress import Egress
 from sluice.domain.routing import RouteTable
 from sluice.domain.site import Site
 from sluice.domain.smtp import Broken, Replied
+from sluice.domain.tls_sessions import Place, TlsSession, session_opened, session_refused
 from sluice.ports.mailer import Timeouts, Transaction
 
 QUICK = Timeouts(connect=5, command=5, data=5, dot=5, quit=1)
@@ -146,3 +148,62 @@ async def test_a_forged_mx_gets_nothing_from_a_domain_with_a_policy(parts: Parts
         assert isinstance(result, Broken)
         assert (result.phase, result.reason) == ("resolve", "mta_sts")
         assert server.peers == []
+
+
+async def told(parts: Parts, server: ScriptedServer, *, ca_file: str | None = None) -> TlsSession:
+    """What a report would say of a session with the server."""
+    path = await parts.paths.find("receiver.example")
+    assert isinstance(path, Path), path
+    place = Place("mx.receiver.example", "127.0.0.1")
+    answer = await parts.connect(server, ca_file=ca_file)
+    if isinstance(answer, SmtpConnection):
+        found = session_opened(path.protection, place, answer.tls)
+        await answer.quit()
+    else:
+        found = session_refused(path.protection, place, answer)
+    assert found is not None
+    return found
+
+
+def leaf(parts: Parts, *names: str, **given: datetime) -> ssl.SSLContext:
+    """A server's context with a certificate of the authority that senders trust."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    parts.authority.issue_cert(*names, **given).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("mode", ["enforce", "testing"])
+async def test_what_is_wrong_with_a_certificate_is_told_in_the_words_of_the_reports(parts: Parts, mode: str) -> None:
+    parts.dns.records["_mta-sts.receiver.example", "TXT"] = ['"v=STSv1; id=1"']
+    parts.policy = f"version: STSv1\nmode: {mode}\nmx: *.receiver.example\nmax_age: 86400\n"
+    past = datetime.now(UTC) - timedelta(days=10)
+    strange = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("mx.receiver.example").configure_cert(strange)
+    expired = leaf(parts, "mx.receiver.example", not_before=past, not_after=past + timedelta(days=5))
+    for context, result in (
+        (parts.context, None),
+        (leaf(parts, "mx.other.example"), "certificate-host-mismatch"),
+        (expired, "certificate-expired"),
+        (strange, "certificate-not-trusted"),
+        (None, "starttls-not-supported"),
+    ):
+        async with ScriptedServer(polite(context=context)) as server:
+            found = await told(parts, server, ca_file=parts.ca_file)
+        assert (found.policy_type, found.result) == ("sts", result), found
+        assert found.policy == ["version: STSv1", f"mode: {mode}", "mx: *.receiver.example", "max_age: 86400"]
+
+
+async def test_a_server_without_the_key_of_its_records_is_told(parts: Parts) -> None:
+    parts.dns.signed.add("receiver.example")
+    parts.dns.records["_25._tcp.mx.receiver.example", "TLSA"] = ["3 1 1 " + "00" * 32]
+    async with ScriptedServer(polite(context=parts.context)) as server:
+        found = await told(parts, server)
+    assert (found.policy_type, found.policy, found.result) == ("tlsa", ["3 1 1 " + "00" * 32], "validation-failure")
+
+
+async def test_a_policy_that_is_none_is_told_though_the_mail_goes(parts: Parts) -> None:
+    parts.dns.records["_mta-sts.receiver.example", "TXT"] = ['"v=STSv1; id=1"']
+    parts.policy = "version: STSv2\n"
+    async with ScriptedServer(polite(context=parts.context)) as server:
+        found = await told(parts, server)
+    assert (found.policy_type, found.policy, found.result) == ("sts", [], "sts-policy-invalid")
