@@ -2,7 +2,7 @@
 
 - ``docs/telemetry.md``: its tables of metrics and of alerts;
 - ``rules.yaml``: the chart's alerts, for a Prometheus that no chart configures;
-- ``grafana/*.json``: the dashboards of ``dashboards.py``.
+- ``grafana/*.json``: the dashboards of ``dashboards.py``, and of ``deliverability.py`` over ClickHouse.
 
 With ``--check`` nothing is written, and the exit code is 1 when something would be.
 """
@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import deliverability
 import yaml
 from dashboards import DASHBOARDS, Dashboard, Panel
 
@@ -54,8 +56,11 @@ def dashboard(made: Dashboard) -> str:
     return grafana(made.uid, made.title, "prometheus", panels)
 
 
-def grafana(uid: str, title: str, source: str, panels: list[dict[str, Any]]) -> str:
+def grafana(
+    uid: str, title: str, source: str, panels: list[dict[str, Any]], variables: Sequence[dict[str, Any]] = ()
+) -> str:
     """A dashboard around panels; ``source`` is the kind of data source that is chosen at its top."""
+    chosen = {"name": "source", "label": "Source", "type": "datasource", "query": source}
     made = {
         "uid": uid,
         "title": title,
@@ -65,7 +70,7 @@ def grafana(uid: str, title: str, source: str, panels: list[dict[str, Any]]) -> 
         "editable": True,
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
-        "templating": {"list": [{"name": "source", "label": "Source", "type": "datasource", "query": source}]},
+        "templating": {"list": [chosen, *variables]},
         "annotations": {"list": []},
         "panels": panels,
     }
@@ -144,6 +149,13 @@ def document() -> str:
 def main() -> int:
     """Write, or check."""
     made = {GRAFANA / f"{name}.json": dashboard(one) for name, one in DASHBOARDS.items()}
+    made[GRAFANA / "deliverability.json"] = grafana(
+        "sluice-deliverability",
+        "Sluice: deliverability",
+        str(deliverability.SOURCE["type"]),
+        deliverability.panels(),
+        deliverability.variables(),
+    )
     stale = []
     for path, wanted in {RULES: rules(), DOCUMENT: document(), **made}.items():
         if not path.exists() or path.read_text(encoding="utf-8") != wanted:

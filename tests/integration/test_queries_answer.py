@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -109,6 +111,34 @@ def test_columns_are_those_of_the_header(clickhouse: ClickHouse, name: str) -> N
     rows = answer(clickhouse, name, **given)
     assert rows, name
     assert list(rows[0]) == [column.name for column in find_query(name).columns]
+
+
+DASHBOARD = Path(__file__).parents[2] / "deploy/monitoring/grafana/deliverability.json"
+PANELS = {panel["title"]: panel for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]}
+
+
+@pytest.mark.parametrize("title", list(PANELS))
+def test_every_panel_of_the_dashboard_over_clickhouse_is_answered(clickhouse: ClickHouse, title: str) -> None:
+    """As Grafana would ask, for all tenants and for one whose name has a quote in it."""
+    (target,) = PANELS[title]["targets"]
+
+    def asked(tenant: str) -> list[dict[str, Any]]:
+        filled = {
+            "database": clickhouse.database,
+            "tenant:sqlstring": tenant,
+            "site:sqlstring": "''",
+            "__from": str(int((NOW - timedelta(days=6)).timestamp() * 1000)),
+            "__to": str(int(NOW.timestamp() * 1000)),
+            "__interval_ms": "300000",
+        }
+        sql = re.sub(r"\$\{([^}]+)\}", lambda match: filled[match[1]], target["rawSql"])
+        return clickhouse.rows(sql, {}, {"readonly": 2})
+
+    assert asked("''")
+    if "tenant:sqlstring" in target["rawSql"]:
+        assert not asked("'nobody''s'")
+    if PANELS[title]["type"] == "timeseries":
+        assert next(iter(asked("''")[0])) == "time"
 
 
 @pytest.mark.parametrize("name", list(ready_made()))

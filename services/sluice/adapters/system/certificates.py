@@ -13,7 +13,7 @@ def valid_until(path: Path, now: float, *, all_needed: bool = False) -> float:
     """When the first certificate of a PEM file, or of a folder of them, ends: seconds since the epoch.
 
     Those that have ended at ``now`` count only when all have, as in a bundle of authorities there often is one that was
-    left behind; unless ``all_needed``, as of a chain. Raises :class:`RuleError` when there is none, or it cannot be read.
+    left behind; unless ``all_needed``, as of a chain. Raises :class:`RuleError` without one that can be read.
     """
     files = sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]
     ends: list[float] = []
