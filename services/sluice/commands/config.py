@@ -55,10 +55,12 @@ def config(
 
 def _check() -> None:
     from sluice.runtime import wiring
+    from sluice.runtime.kafka_certificate import client_certificate
 
     settings = load_settings()
     wiring.rules(settings)
     wiring.routes(settings)
+    client_certificate(settings)
     say("settings, rules and routes are valid")
 
 

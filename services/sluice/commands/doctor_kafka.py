@@ -32,7 +32,7 @@ def look_at_kafka(settings: Settings) -> Iterator[Finding]:
         guarded("Kafka certificate", "correct SLUICE_KAFKA_SSL_CERTFILE, _KEYFILE", lambda: _certificate(settings))
     )
     yield from found
-    if any(finding.level == "wrong" for finding in found):
+    if any(finding.state == "fail" for finding in found):
         return
     yield from guarded("Kafka", "start it: sluice up; or set SLUICE_KAFKA_BOOTSTRAP", reached)
     if not partitions:

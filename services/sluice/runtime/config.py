@@ -52,12 +52,31 @@ class Settings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to speak to Kafka"
     )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
         None, description="SASL mechanism, with a SASL_ protocol"
     )
     kafka_sasl_username: str | None = Field(None, description="SASL user")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password")
+    kafka_oauth_token_url: str = Field(
+        "", pattern=r"^(https?://.+)?$", description="OAUTHBEARER: where tokens are asked for, by client credentials"
+    )
+    kafka_oauth_client_id: str = Field("", description="OAUTHBEARER: the client that asks for them")
+    kafka_oauth_client_secret: SecretStr | None = Field(None, description="OAUTHBEARER: its secret")
+    kafka_oauth_scope: str = Field("", description="OAUTHBEARER: scope of the tokens, where one is needed")
+    kafka_oauth_extensions: str = Field(
+        "",
+        pattern=r"^([A-Za-z]+=[^=,]+(,[A-Za-z]+=[^=,]+)*)?$",
+        description="OAUTHBEARER: SASL extensions that the brokers ask for: NAME=VALUE,NAME=VALUE",
+    )
+    kafka_oauth_cafile: Path | None = Field(
+        None, description="OAUTHBEARER: CA certificates that sign the token endpoint's; the system's when not set"
+    )
     kafka_ssl_cafile: Path | None = Field(None, description="CA certificates that sign the brokers' ones")
+    kafka_ssl_certfile: Path | None = Field(
+        None, description="Certificate that brokers know us by, with what leads to its CA, in PEM"
+    )
+    kafka_ssl_keyfile: Path | None = Field(None, description="Its private key, in PEM")
+    kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of the key, when it has one")
     kafka_instance_id: str | None = Field(None, description="Static membership: a stable name such as the pod's")
     kafka_session_timeout_s: float = Field(20.0, ge=6, description="A member silent for this long is taken for dead")
     kafka_replication: int = Field(1, ge=1, le=9, description="Replication factor of topics that are created")
@@ -136,10 +155,23 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Settings:
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password
-        ):
+        if not self.kafka_security_protocol.startswith("SASL"):
+            return self
+        if self.kafka_sasl_mechanism == "OAUTHBEARER":
+            if not (self.kafka_oauth_token_url and self.kafka_oauth_client_id and self.kafka_oauth_client_secret):
+                raise ValueError(
+                    "kafka_sasl_mechanism OAUTHBEARER needs kafka_oauth_token_url, _client_id and _client_secret"
+                )
+        elif not (self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password):
             raise ValueError("kafka_security_protocol with SASL needs kafka_sasl_mechanism, _username and _password")
+        return self
+
+    @model_validator(mode="after")
+    def _client_certificate_is_whole(self) -> Settings:
+        if (self.kafka_ssl_certfile is None) != (self.kafka_ssl_keyfile is None):
+            raise ValueError("kafka_ssl_certfile and kafka_ssl_keyfile need each other")
+        if self.kafka_ssl_certfile and not self.kafka_security_protocol.endswith("SSL"):
+            raise ValueError("kafka_ssl_certfile needs kafka_security_protocol SSL or SASL_SSL")
         return self
 
     @model_validator(mode="after")
@@ -166,7 +198,10 @@ class Settings(BaseSettings):
         except RuleError as error:
             raise ValueError(str(error)) from error
 
-    @field_validator("dkim_keys_dir", "rules_dir", "kafka_ssl_cafile", "clickhouse_ssl_cafile")
+    @field_validator(
+        "dkim_keys_dir", "rules_dir", "clickhouse_ssl_cafile",
+        "kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile", "kafka_oauth_cafile",
+    )  # fmt: skip
     @classmethod
     def _exists(cls, path: Path | None) -> Path | None:
         if path is not None and not path.exists():

@@ -22,6 +22,7 @@ from sluice.adapters.kafka.demands import KafkaDemands
 from sluice.adapters.kafka.follower import KafkaFollower
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
 from sluice.adapters.kafka.ledger_log import KafkaLedgerLog
+from sluice.adapters.kafka.oauth import OAuth
 from sluice.adapters.kafka.producer import KafkaBus
 from sluice.adapters.kafka.reference import FOLLOWED, KafkaReference
 from sluice.adapters.kafka.seen_log import KafkaSeenLog
@@ -71,9 +72,31 @@ def intake(settings: Settings, group: str, topics: tuple[str, ...], handler: Han
         sasl_mechanism=settings.kafka_sasl_mechanism,
         sasl_username=settings.kafka_sasl_username,
         sasl_password=reveal(settings.kafka_sasl_password) or None,
-        ssl_cafile=str(settings.kafka_ssl_cafile) if settings.kafka_ssl_cafile else None,
+        ssl_cafile=_path(settings.kafka_ssl_cafile),
+        ssl_certfile=_path(settings.kafka_ssl_certfile),
+        ssl_keyfile=_path(settings.kafka_ssl_keyfile),
+        ssl_key_password=reveal(settings.kafka_ssl_key_password) or None,
+        oauth=_oauth(settings),
     )
     return FaustIntake(faust_app(options), topics, handler, Bounds(), drain_s=settings.drain_s)
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _oauth(settings: Settings) -> OAuth | None:
+    if settings.kafka_sasl_mechanism != "OAUTHBEARER":
+        return None
+    given = (pair.partition("=")[::2] for pair in settings.kafka_oauth_extensions.split(",") if pair)
+    return OAuth(
+        settings.kafka_oauth_token_url,
+        settings.kafka_oauth_client_id,
+        reveal(settings.kafka_oauth_client_secret),
+        settings.kafka_oauth_scope,
+        dict(given),
+        _path(settings.kafka_oauth_cafile),
+    )
 
 
 def follower(settings: Settings, group: str, topics: tuple[str, ...]) -> KafkaFollower:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,6 +95,7 @@ class EmbeddedKafka:
     ``port`` is what clients connect to, ``controller_port`` is internal (None: ``port + 1``); both listen on 127.0.0.1
     only and may change from run to run. ``heap_mb`` bounds Java's heap, in MiB. ``cache`` keeps the jars (None: the
     user's cache folder). ``advertised_port`` is where clients are sent after the first contact, a proxy's for instance.
+    ``properties`` are further settings of the broker, over those it has here.
     A caller runs :meth:`command` under a supervisor, or uses the object as a context manager::
 
         with EmbeddedKafka(folder, free_port()) as kafka:
@@ -109,7 +111,9 @@ class EmbeddedKafka:
         heap_mb: int = 512,
         cache: Path | None = None,
         advertised_port: int | None = None,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
+        self._properties = dict(properties or {})
         self.data = data.resolve()
         self._advertised_port = port if advertised_port is None else advertised_port
         self.port = port
@@ -235,6 +239,8 @@ class EmbeddedKafka:
         )
         if "," in str(self.data):
             raise KafkaNotReady(f"Kafka cannot keep data in {self.data}: a comma in its path separates folders for it.")
+        # Of a name that comes twice, the last one counts.
+        text += "".join(f"{name}={value}\n" for name, value in self._properties.items())
         self._settings.write_text(text, encoding="utf-8")
 
     def _format(self) -> None:
