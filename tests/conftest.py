@@ -21,11 +21,18 @@ hypothesis.settings.load_profile("check")
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A whole Sluice over real parts, with the examples' tenants and templates; shared by all stories."""
+    import shutil
+
     from tests.support.stack import PARTS, open_stack
 
+    from sluice.local.demo import RULES
     from sluice.local.seed import example_reference
 
-    made = open_stack(tmp_path_factory.mktemp("stack") / "data", example_reference())
+    folder = tmp_path_factory.mktemp("stack")
+    # A copy: a story changes rules while mail flows.
+    rules = shutil.copytree(RULES, folder / "rules")
+    environment = {"SLUICE_RULES_POLL_S": "1"}
+    made = open_stack(folder / "data", example_reference(), rules=rules, environment=environment)
     try:
         made.start(*PARTS)
         made.start(*(name for name in made.names if name not in PARTS))
