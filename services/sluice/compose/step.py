@@ -76,14 +76,14 @@ class Composer:
         self._limits = limits
         self._site_of = site_of
 
-    def admit(self, event: SendEvent, origin: Origin, now: float) -> Admitted:
-        """Check the event against its tenant and the limits; raises :class:`Refused`."""
-        tenant = self._tenant(event)
-        admitted = admit(
     def follow(self, limits: Limits) -> None:
         """Other limits are in force, for events that are admitted from now on."""
         self._limits = limits
 
+    def admit(self, event: SendEvent, origin: Origin, now: float) -> Admitted:
+        """Check the event against its tenant and the limits; raises :class:`Refused`."""
+        tenant = self._tenant(event)
+        admitted = admit(
             event,
             tenant,
             priority=origin.priority,
