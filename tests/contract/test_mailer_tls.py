@@ -141,7 +141,11 @@ async def test_opportunistic_falls_back_once_and_remembers(context: ssl.SSLConte
         assert connection.tls.version is None
         assert await delivered(connection)
         assert len(server.peers) == 2
-        assert await delivered(await mailer.connect(hop(server, "opportunistic")))
+        assert (connection.tls.failure or "").startswith("starttls: ")
+        remembering = await mailer.connect(hop(server, "opportunistic"))
+        assert isinstance(remembering, SmtpConnection)
+        assert remembering.tls.failure == connection.tls.failure
+        assert await delivered(remembering)
         assert len(server.peers) == 3
         now[0] = 3_601.0
         assert await delivered(await mailer.connect(hop(server, "opportunistic")))

@@ -329,3 +329,30 @@ async def test_giving_up_on_one_mail_does_not_give_up_the_fetch(cached: CachedSt
     go_on.set()
     assert await patient == PARSED
     assert len(site.asked) == 1
+
+
+async def test_why_a_policy_could_not_be_had_is_told_until_it_can_or_is_announced_no_more(
+    cached: CachedStsPolicies, site: Site, resolver: MemoryResolver, clock: MovedClock
+) -> None:
+    def result() -> str | None:
+        found = cached.failure("a.example")
+        return found and found.result
+
+    site.status = 404
+    assert await cached.policy("a.example") is None
+    assert result() == "sts-policy-fetch-error"
+    clock.time += RETRY + 1
+    site.status, site.texts["a.example"] = 200, "version: STSv2\n"
+    await cached.policy("a.example")
+    assert result() == "sts-policy-invalid"
+    clock.time += RETRY + 1
+    resolver.texts["_mta-sts.other.example"] = ("v=STSv1; id=1;",)
+    await cached.policy("other.example")
+    assert (found := cached.failure("other.example")) is not None
+    assert found.result == "sts-webpki-invalid"
+    resolver.texts["_mta-sts.other.example"] = ()
+    await cached.policy("other.example")
+    assert cached.failure("other.example") is None
+    site.texts["a.example"] = POLICY
+    assert await cached.policy("a.example") == PARSED
+    assert result() is None

@@ -120,6 +120,8 @@ def _left(settings: Settings, found: Found, *, kept: bool) -> list[Left]:
     ]
     left.append(Left("ClickHouse, files", "former versions of the rows, no longer read", now + timedelta(minutes=10)))
     left.append(Left("replies_per_day", "patterns of replies, should one quote a name", now + timedelta(days=90)))
+    domains = "their mail domain, among the TLS sessions of all mail to it"
+    left.append(Left("tls_sessions_per_day", domains, now + timedelta(days=60)))
     if found.profiles or (found.suppressions and not kept):
         left.append(Left("ref.*", "former records, until Kafka compacts the topics", now + _COMPACTED))
     if found.suppressions and kept:
