@@ -17,7 +17,7 @@ Reason = Literal["delivered", "driven", "in_doubt", "suppressed", "waiting", "ex
 """Why a mail is not driven again."""
 
 REASONS: dict[Reason, str] = {
-    "delivered": "it has been delivered, or an attempt after the failure was",
+    "delivered": "it has been delivered by now",
     "driven": "a plan has driven it, or one that was started is about to",
     "in_doubt": "an attempt of it is in doubt: the receiving server may have taken it",
     "suppressed": "its recipient is suppressed by now",

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     kafka_send_partitions: int = Field(4, ge=1, description="Partitions of mail.send.* and mail.idempotency")
     kafka_lane_partitions: int = Field(4, ge=1, description="Partitions of mail.ready.* and mail.outcome")
     kafka_wheel_partitions: int = Field(2, ge=1, description="Partitions of each mail.wheel.*")
+    kafka_send_days: int = Field(
+        7, ge=1, le=3650, description="Days that send events are kept: so long a mail can be driven again"
+    )
 
     clickhouse_url: str = Field("http://127.0.0.1:8123", pattern=r"^https?://", description="ClickHouse over HTTP")
     clickhouse_user: str = Field("default", description="ClickHouse user")

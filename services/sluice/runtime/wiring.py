@@ -178,6 +178,7 @@ def layout(settings: Settings) -> Layout:
         send_partitions=settings.kafka_send_partitions,
         lane_partitions=settings.kafka_lane_partitions,
         wheel_partitions=settings.kafka_wheel_partitions,
+        send_days=settings.kafka_send_days,
         idempotency_hours=math.ceil(settings.idempotency_hours),
     )
 
