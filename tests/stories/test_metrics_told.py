@@ -70,6 +70,7 @@ def test_a_few_mails_are_seen_in_the_metrics_of_every_service(stack: Stack) -> N
     assert total(wheel, "sluice_partitions") >= 8
 
     record = text_once("record-1", lambda text: total(text, "sluice_recorded_total") >= 15)
+    assert total(record, "sluice_recorded_total", type="delivered") >= 4
     assert total(record, "sluice_record_store_seconds_count") >= 1
     assert total(record, "sluice_record_failures_total") == 0
 
@@ -80,7 +81,14 @@ def test_a_few_mails_are_seen_in_the_metrics_of_every_service(stack: Stack) -> N
         assert len(samples(text)) < 1500
         known = {metric.exported for metric in METRICS if service in metric.services}
         known |= {f"{metric}{part}" for metric in known for part in ("_bucket", "_sum", "_count")}
-        told = {sample.name for sample in samples(text) if sample.name.startswith("sluice_")}
+        told = {sample.name for sample in samples(text) if sample.name.startswith(("sluice_", "process_"))}
         assert told <= known
         assert total(text, "process_cpu_seconds_total") > total(before[name], "process_cpu_seconds_total") * 0.99
         assert total(text, "sluice_event_loop_delay_seconds_count") > 0
+        assert total(text, "process_resident_memory_bytes") < total(text, "sluice_memory_limit_bytes")
+        assert total(text, "process_open_fds") < total(text, "process_max_fds")
+        assert 0 < total(text, "sluice_disk_free_bytes", folder="data") < total(text, "sluice_disk_size_bytes")
+        assert total(text, "sluice_promise_seconds", priority="high") == stack.local.settings.promise_high_s
+    assert total(compose, "sluice_dkim_keys", state="fresh") >= 1
+    assert total(compose, "sluice_dkim_keys", state="missing") == 0
+    assert total(compose, "sluice_dkim_key_due_seconds") > 0
