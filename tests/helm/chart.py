@@ -94,6 +94,8 @@ def pods(manifests: list[Manifest] | tuple[Manifest, ...]) -> dict[str, Manifest
             found[name] = manifest
         elif manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
             found[name] = manifest["spec"]["template"]
+        elif manifest["kind"] == "CronJob":
+            found[name] = manifest["spec"]["jobTemplate"]["spec"]["template"]
     return found
 
 

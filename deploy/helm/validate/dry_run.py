@@ -33,7 +33,8 @@ CUSTOM = {
     "KafkaTopic": ("kafka.strimzi.io", "v1beta2", "kafkatopics"),
 }
 PLURALS = {
-    "ConfigMap": "configmaps", "Deployment": "deployments", "HorizontalPodAutoscaler": "horizontalpodautoscalers",
+    "ConfigMap": "configmaps", "CronJob": "cronjobs", "Deployment": "deployments",
+    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
     "Job": "jobs", "NetworkPolicy": "networkpolicies", "Pod": "pods", "PodDisruptionBudget": "poddisruptionbudgets",
     "Service": "services", "ServiceAccount": "serviceaccounts", "StatefulSet": "statefulsets",
     **{kind: plural for kind, (_, _, plural) in CUSTOM.items()},
@@ -170,10 +171,11 @@ def pod_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
     name = manifest["metadata"]["name"]
     if manifest["kind"] == "Pod":
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": manifest["spec"]}
-    if manifest["kind"] not in ("Deployment", "StatefulSet", "Job"):
+    if manifest["kind"] not in ("Deployment", "StatefulSet", "Job", "CronJob"):
         return None
+    made = manifest["spec"]["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else manifest["spec"]
     # The class would have to be there.
-    spec = {**manifest["spec"]["template"]["spec"], "priorityClassName": ""}
+    spec = {**made["template"]["spec"], "priorityClassName": ""}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
