@@ -24,7 +24,7 @@ AT = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 """Batches span the end of a month, and are too young for any rule of retention."""
 ROLLUPS = (
     "recipients", "outcomes_per_minute", "outcomes_per_day", "mails", "waits_per_hour", "replies_per_day",
-    "variant_mails",
+    "variant_mails", "sites_per_day", "waits_of_all_per_hour",
 )  # fmt: skip
 BATCHES = 60
 
@@ -93,7 +93,7 @@ def batches(rng: random.Random) -> list[Batch]:
 def broken(clickhouse: ClickHouse, table: str) -> Iterator[None]:
     """``table`` takes no rows, so an insert breaks off when it comes to it, with others written before or not."""
     name = f"{clickhouse.database}.{table}"
-    clickhouse.command(f"ALTER TABLE {name} ADD CONSTRAINT broken CHECK length(tenant_id) > 1000")
+    clickhouse.command(f"ALTER TABLE {name} ADD CONSTRAINT broken CHECK now() < toDateTime(0)")
     try:
         yield
     finally:
@@ -164,6 +164,17 @@ def compare(clickhouse: ClickHouse, told: list[Outcome]) -> None:
     )
     assert counted("SELECT sum(milliseconds) AS n FROM {db}.waits_per_hour WHERE reason = 'rate'")[()] == sum(
         o.waits.rate for o in delivered
+    )
+    assert {("total",): len(delivered), ("attempt",): len(delivered)}.items() <= counted(
+        "SELECT reason, sum(mails) AS n FROM {db}.waits_of_all_per_hour GROUP BY reason"
+    ).items()
+    sites = Counter((o.event_time.date(), o.site, o.event_type) for o in told if o.site)
+    for column in ("composed", "delivered", "bounced", "deferred"):
+        assert {(day, site): n for (day, site, kind), n in sites.items() if kind == column} == counted(
+            f"SELECT day, site, sum({column}) AS n FROM {{db}}.sites_per_day GROUP BY day, site HAVING n > 0"
+        )
+    assert counted("SELECT sum(ended) AS n FROM {db}.sites_per_day")[()] == sum(
+        o.event_type in ("delivered", "bounced") for o in told
     )
     replies = Counter((o.smtp.code, o.event_type) for o in told if o.smtp is not None and o.smtp.code >= 400)
     assert replies == counted(

@@ -16,13 +16,21 @@
 -- @column p99_ms ms | ninety-nine in a hundred
 -- @column mean_ms ms | over all delivered mails, exact
 -- @column share_percent % | of the time that all delivered mails took together
--- @reads waits_per_hour
+-- @reads waits_of_all_per_hour, waits_per_hour
 -- @plot reason p99_ms
 WITH
     buckets AS (
+        SELECT a.reason AS reason, bucket, sum(a.mails) AS n, sum(a.milliseconds) AS ms
+        FROM {database}.waits_of_all_per_hour AS a
+        WHERE {tenant:String} = '' AND {site:String} = ''
+            AND hour BETWEEN toStartOfHour({since:DateTime('UTC')}) AND {until:DateTime('UTC')}
+            AND ({priority:String} = '' OR priority = {priority:String})
+        GROUP BY reason, bucket
+        UNION ALL
         SELECT w.reason AS reason, bucket, sum(w.mails) AS n, sum(w.milliseconds) AS ms
         FROM {database}.waits_per_hour AS w
-        WHERE hour BETWEEN toStartOfHour({since:DateTime('UTC')}) AND {until:DateTime('UTC')}
+        WHERE ({tenant:String} != '' OR {site:String} != '')
+            AND hour BETWEEN toStartOfHour({since:DateTime('UTC')}) AND {until:DateTime('UTC')}
             AND ({tenant:String} = '' OR tenant_id = {tenant:String})
             AND ({site:String} = '' OR site = {site:String})
             AND ({priority:String} = '' OR priority = {priority:String})
