@@ -41,6 +41,7 @@ ENTRIES = (
     _entry("send", "send", MAIL, "Send one mail, or every line of a JSON Lines file."),
     _entry("status", "status", MAIL, "Show lag and rate of topics, and how mail fares at each site."),
     _entry("watch", "watch", MAIL, "Watch mail go through: rates, lag, lanes, slow sites, failures as they come."),
+    _entry("outcomes", "outcomes", MAIL, "Print outcome events as JSON lines, as they happen; straight from Kafka."),
     _entry("mail", "app", MAIL, "Show everything that happened to a mail; list, release and drop held ones."),
     _entry("query", "query", MAIL, "Answer ready-made questions about outcomes; as a table, a file or a plot."),
     _entry("redrive", "app", MAIL, "Select mails by SQL, and send them again, each once."),

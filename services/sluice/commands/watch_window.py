@@ -16,7 +16,8 @@ from sluice.domain.outcome import OutcomeType, moment
 SECONDS = 60
 OVER = 10
 """Seconds over which a rate is taken: whole ones, the latest that are over."""
-MOST_FAILURES = 200
+MOST_FAILURES = 500
+"""Kinds of failures that are kept apart."""
 MOST_SITES = 2_000
 MOST_TIMES = 300
 """Of a site's last attempts, those whose times are kept."""
@@ -106,6 +107,15 @@ class _Times:
         self.kinds: deque[tuple[int, str]] = deque(maxlen=100 * SECONDS)
 
 
+class _Alike:
+    """Failures that are alike: one of them, when the last was, and how many in each second."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.last_at = 0.0
+        self.seconds: Counter[int] = Counter()
+
+
 class Window:
     """Takes outcomes as they come; those of the last :data:`SECONDS` seconds count."""
 
@@ -113,7 +123,7 @@ class Window:
         self._seconds: dict[int, Counter[str]] = {}
         self._nodes: dict[int, Counter[str]] = {}
         self._sites: dict[str, _Times] = {}
-        self._failures: deque[tuple[float, Seen]] = deque(maxlen=MOST_FAILURES)
+        self._failures: dict[tuple[str, ...], _Alike] = {}
         self._told_at: dict[str, float] = {}
 
     def take(self, seen: Seen, at: float) -> None:
@@ -124,9 +134,18 @@ class Window:
             self._nodes.setdefault(second, Counter())[seen.node] += 1
             self._told_at[seen.node] = max(at, self._told_at.get(seen.node, 0.0))
         if seen.event_type in FAILURES and seen.kind != THROTTLED:
-            self._failures.append((at, seen))
+            self._failed(seen, at)
         if seen.site and seen.kind in ("delivered", "deferred", "bounced"):
             self._of_site(seen, second)
+
+    def _failed(self, seen: Seen, at: float) -> None:
+        key = (seen.kind, seen.site, seen.category, seen.rule or seen.field, str(seen.smtp.code), seen.tenant_id)
+        alike = self._failures.pop(key, None) or _Alike(seen)
+        self._failures[key] = alike
+        if len(self._failures) > MOST_FAILURES:
+            del self._failures[next(iter(self._failures))]
+        alike.last_at = max(at, alike.last_at)
+        alike.seconds[int(at)] += 1
 
     def _of_site(self, seen: Seen, second: int) -> None:
         times = self._sites.pop(seen.site, None) or _Times()
@@ -148,6 +167,12 @@ class Window:
         for kept in (self._seconds, self._nodes):
             for second in [second for second in kept if second < oldest]:
                 del kept[second]
+        for node in [node for node, at in self._told_at.items() if at < oldest]:
+            del self._told_at[node]
+        self._forget_sites(oldest)
+        self._forget_failures(oldest)
+
+    def _forget_sites(self, oldest: int) -> None:
         for name, times in list(self._sites.items()):
             while times.kinds and times.kinds[0][0] < oldest:
                 times.kinds.popleft()
@@ -155,10 +180,13 @@ class Window:
                 times.attempts.popleft()
             if not times.kinds:
                 del self._sites[name]
-        while self._failures and self._failures[0][0] < oldest:
-            self._failures.popleft()
-        for node in [node for node, at in self._told_at.items() if at < oldest]:
-            del self._told_at[node]
+
+    def _forget_failures(self, oldest: int) -> None:
+        for key, alike in list(self._failures.items()):
+            for second in [second for second in alike.seconds if second < oldest]:
+                del alike.seconds[second]
+            if not alike.seconds:
+                del self._failures[key]
 
     def counts(self, kind: str, now: float) -> list[int]:
         """How many in each of the last :data:`SECONDS` whole seconds, the oldest first."""
@@ -177,11 +205,7 @@ class Window:
 
     def failures(self) -> list[Failure]:
         """Alike ones together, the latest first."""
-        alike: dict[tuple[str, ...], list[tuple[float, Seen]]] = {}
-        for at, seen in self._failures:
-            key = (seen.kind, seen.site, seen.category, seen.rule or seen.field, str(seen.smtp.code), seen.tenant_id)
-            alike.setdefault(key, []).append((at, seen))
-        found = [_failure(members) for members in alike.values()]
+        found = [_failure(alike) for alike in self._failures.values()]
         return sorted(found, key=lambda one: (one.at, one.times), reverse=True)
 
     def slowest(self) -> list[SiteTimes]:
@@ -190,11 +214,11 @@ class Window:
         return sorted(found, key=lambda one: (-one.attempt_p90_ms, one.site))
 
 
-def _failure(members: list[tuple[float, Seen]]) -> Failure:
-    at, seen = max(members, key=lambda member: member[0])
+def _failure(alike: _Alike) -> Failure:
+    seen = alike.seen
     return Failure(
-        at=moment(at), times=len(members), what=seen.event_type, site=seen.site, category=seen.category,
-        rule=seen.rule or seen.field, code=seen.smtp.code, tenant=seen.tenant_id,
+        at=moment(alike.last_at), times=alike.seconds.total(), what=seen.event_type, site=seen.site,
+        category=seen.category, rule=seen.rule or seen.field, code=seen.smtp.code, tenant=seen.tenant_id,
     )  # fmt: skip
 
 
