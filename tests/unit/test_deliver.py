@@ -445,3 +445,28 @@ async def test_where_the_time_went_is_recorded() -> None:
     assert delivered.waits.retry == 30_000
     assert delivered.attempt == 2
     await worker.close()
+
+
+async def test_a_wait_is_counted_once_and_the_attempt_is_none() -> None:
+    """A mail that waited five seconds for its turn, and failed after seven, has waited five when it comes back."""
+    worker = Worker(rules=rules_with(connections=1))
+
+    async def slow(_: Transaction) -> Result:
+        await worker.clock.sleep(5.0)
+        return Replied("dot", 250, "2.0.0 taken")
+
+    async def later(_: Transaction) -> Result:
+        await worker.clock.sleep(7.0)
+        return Replied("dot", 451, "4.7.1 later")
+
+    worker.mailer.answer("m1@site.example", slow)
+    worker.mailer.answer("m2@site.example", later)
+    await worker.take(worker.record(worker.envelope("m1")), worker.record(worker.envelope("m2")))
+    for seconds in (5.0, 7.0):
+        await worker.clock.advance(seconds)
+        await worker.settle()
+    (deferred,) = worker.outcomes("deferred")
+    assert (deferred.waits.connection, deferred.duration_ms) == (5_000, 7_000)
+    (again,) = [record for topic in WHEEL.values() for record in worker.bus.all(topic)]
+    assert read_mail(again.headers, again.value or b"").progress.waits.connection == 5_000
+    await worker.close()

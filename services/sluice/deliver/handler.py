@@ -173,7 +173,7 @@ class DeliverHandler:
         lane = self._lane(item.mail)
         now = self._clock.now()
         if isinstance(path, Broken):
-            item.waits = item.waits_at(now)
+            item.attempted(now)
             item.attempts += 1
             self._attempts.conclude(item, path, lane, Way(sessions=unresolved(path)), now)
             return

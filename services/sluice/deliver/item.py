@@ -11,13 +11,18 @@ from sluice.ports.intake import Done, Taken
 class Item:
     """A mail, the record it was read from, and what happened to it since. Lives in one process's memory only."""
 
-    __slots__ = ("attempts", "done", "egress", "handed_back", "mail", "parked_at", "record", "taken_at", "waits")
+    __slots__ = (
+        "attempts", "done", "egress", "handed_back", "mail", "parked_at", "record", "taken_at", "waits",
+        "waits_since",
+    )  # fmt: skip
 
     def __init__(self, mail: Mail, record: Taken, done: Done, now: float) -> None:
         self.mail = mail
         self.record = record
         self.done = done
         self.taken_at = now
+        self.waits_since: float | None = now
+        """Since when it has waited here, as far as :attr:`waits` does not have that yet; None while it is attempted."""
         self.attempts = mail.progress.attempt
         self.handed_back = False
         """Its partition moved away: no attempt may begin, another worker will read the record."""
@@ -38,7 +43,13 @@ class Item:
 
     def waits_at(self, now: float) -> Waits:
         """Its waits, with the time in this worker's queue counted as waiting for a connection."""
-        return self.waits.plus("connection", (now - self.taken_at) * 1000)
+        if self.waits_since is None:
+            return self.waits
+        return self.waits.plus("connection", (now - self.waits_since) * 1000)
+
+    def attempted(self, now: float) -> None:
+        """Its wait is over: the time from here on is the attempt's."""
+        self.waits, self.waits_since = self.waits_at(now), None
 
 
 def done_already() -> None:

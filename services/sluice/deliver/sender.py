@@ -216,7 +216,7 @@ class Sender:
         if not isinstance(answer, Broken) or answer.phase != "resolve":
             self._lane.allowance.connect_failed(now, self._flow.egress.name)
         began = talk.parts[0].began if talk.parts else now
-        item.waits = item.waits_at(began)
+        item.attempted(began)
         item.attempts += 1
         host, address = (self._asked.host, self._asked.address) if self._asked else (None, None)
         sessions = self._sessions.of_attempt(item)

@@ -232,7 +232,7 @@ class SharedLimits:
             self._count -= 1
             number += 1
             item.waits = item.waits.plus("rate", (now - item.taken_at) * 1000)
-            item.taken_at = now
+            item.taken_at = item.waits_since = now
             self.go_on(item, lane, path)
         if not line:
             del self._parked[key]

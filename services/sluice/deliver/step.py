@@ -72,7 +72,7 @@ class Attempts:
             raise HandedBackError
         envelope = item.mail.envelope
         started = self._clock.now()
-        item.waits = item.waits_at(started)
+        item.attempted(started)
         item.attempts += 1
         way = Way(connection.host, connection.address, connection.tls, _egress(item))
         began = self._outcome(item, "attempted", started, way=msgspec.structs.replace(way, sessions=sessions))
@@ -96,6 +96,7 @@ class Attempts:
             lane.end(item, self._clock.now())
         if not fresh and _closed_while_idle(result):
             item.attempts -= 1
+            item.waits_since = self._clock.now()
             return False
         self.conclude(item, result, lane, way, started, talk)
         return True
