@@ -375,6 +375,7 @@ def test_an_urgent_mail_that_somebody_is_on_the_way_to_take_does_not_stand_in_th
     desk = Desk(MemoryClock(), seats.append)
     nowhere: Any = None
     busy, other = (Flow(nowhere, nowhere, nowhere, (slots,), chooser) for _ in range(2))
+    busy.greeted = other.greeted = True
     mail: Any = object()
     busy.queues[2].extend([mail] * 5)
     desk.staff(busy)

@@ -12,6 +12,9 @@ from sluice.ports.clock import Clock
 TURN_S = 3.0
 """Seconds for which an agent keeps its connection, whoever else waits for one: less would be spent on greetings."""
 
+PROBES = 2
+"""Agents of a flow that call while no host has answered: a black hole would hold all that the site may have, each for a
+minute, out of the budget that the other sites live on."""
 ASK_S = 0.1
 """Seconds between two questions of an agent whether it may stay."""
 
@@ -45,6 +48,8 @@ class Desk:
             return False
         slots = flow.slots
         resting = _resting(flow, slots)
+        if resting is None and not flow.greeted and flow.seats >= PROBES:
+            return False
         for each in slots:
             if resting is not None and (rank == 0 or each.general_room):
                 continue
@@ -66,6 +71,12 @@ class Desk:
         self._attend(seat)
         self._start(seat)
         return True
+
+    def greeted(self, flow: Flow) -> None:
+        """A host has answered: others of the flow may call too."""
+        if not flow.greeted:
+            flow.greeted = True
+            self.staff(flow)
 
     def may_serve_all(self, seat: Seat) -> bool:
         """Whether the agent may take mail below the highest priority: it then counts among those that do."""

@@ -43,6 +43,8 @@ class Flow:
         """Sender agents on their way to take a mail from here."""
         self.held_back = 0
         """Agents that wait for the rate: more of them would send no faster."""
+        self.greeted = False
+        """Whether the last host that was called has answered: until one does, few call."""
         self.stamp: int | None = None
         """Since when, in a count of all who ever waited, it waits for a connection; None once it got one."""
         self._chooser = chooser

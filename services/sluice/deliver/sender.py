@@ -205,6 +205,7 @@ class Sender:
             answer = await self._mailer.connect(hop, talk)
             if not isinstance(answer, Replied | Broken):
                 self._lane.allowance.connected(self._flow.egress.name)
+                self._desk.greeted(self._flow)
                 self._sessions.opened(hop)
                 return answer
             self._sessions.refused(item, hop, answer)
@@ -215,6 +216,7 @@ class Sender:
         now = self._clock.now()
         if not isinstance(answer, Broken) or answer.phase != "resolve":
             self._lane.allowance.connect_failed(now, self._flow.egress.name)
+            self._flow.greeted = False
         began = talk.parts[0].began if talk.parts else now
         item.attempted(began)
         item.attempts += 1
