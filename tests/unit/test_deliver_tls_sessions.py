@@ -8,11 +8,13 @@ from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.adapters.memory.tls_policies import MemoryDaneRecords, MemoryStsPolicies
 from sluice.deliver.protections import Protections
+from sluice.domain.dane import DaneFailed
 from sluice.domain.mta_sts import StsFailure, StsPolicy
 from sluice.domain.outcome import OutcomeType
 from sluice.domain.smtp import Broken
 from sluice.domain.tls_sessions import TlsSession
 from sluice.ports.resolver import LookupFailed, MxHosts
+from sluice.ports.tls_policies import DaneHosts
 
 MX = MxHosts(((10, "mx.example"),), 3_600)
 
@@ -107,6 +109,16 @@ async def test_dnssec_that_does_not_hold_is_told() -> None:
     world.dane.domains["a.example"] = LookupFailed("servfail")
     await world.send("m1")
     assert told_of(world) == [("m1", "deferred", "tlsa", "dnssec-invalid")]
+    await world.worker.close()
+
+
+async def test_a_host_whose_records_cannot_be_had_is_told_by_name() -> None:
+    world = World()
+    world.dane.domains["a.example"] = DaneHosts({"mx.example": DaneFailed("servfail")}, 300.0)
+    await world.send("m1")
+    ((_, kind, (session,)),) = world.told()
+    assert (kind, session.policy_type, session.result) == ("deferred", "tlsa", "dnssec-invalid")
+    assert session.mx_host == "mx.example"
     await world.worker.close()
 
 

@@ -130,9 +130,9 @@ def test_hosts_that_policies_keep_us_from_are_told() -> None:
     ):
         answer = guard("opportunistic", host, protection)
         assert isinstance(answer, Broken)
-        found = session_refused(protection, Place(host), answer)
+        found = session_refused(protection, Place(), answer)
         assert found is not None
-        assert (found.policy_type, found.result) == (policy_type, result)
+        assert (found.policy_type, found.result, found.mx_host) == (policy_type, result, host)
 
 
 def test_a_domain_whose_dnssec_does_not_hold_is_told() -> None:

@@ -30,8 +30,7 @@ class Sessions:
         """There is no connection to ``hop``; None when it did not come to one."""
         protection = self._protection(item)
         if protection is not None:
-            host = (answer.detail.partition(" ")[0] if isinstance(answer, Broken) else "") if hop is None else hop.host
-            found = session_refused(protection, _place(hop, host), answer)
+            found = session_refused(protection, _place(hop), answer)
             if found is not None:
                 self._failed.append(found)
 
@@ -54,7 +53,7 @@ class Sessions:
         protection = self._protection(item)
         if protection is None:
             return None
-        place = _place(self._hop, self._hop.host)
+        place = _place(self._hop)
         return session_opened(protection, Place(place.mx_host, address, place.sending_ip), tls)
 
     def _protection(self, item: Item) -> Protection | None:
@@ -66,5 +65,5 @@ class Sessions:
         return known.protection if same and isinstance(known, Path) else self._path.protection
 
 
-def _place(hop: Hop | None, host: str) -> Place:
-    return Place(host, (hop.address or "") if hop else "", (hop.source_address or "") if hop else "")
+def _place(hop: Hop | None) -> Place:
+    return Place(hop.host, hop.address or "", hop.source_address or "") if hop else Place()

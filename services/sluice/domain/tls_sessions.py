@@ -33,6 +33,9 @@ MOST_PATTERNS = 64
 """Host patterns, or TLSA records, of a policy that are told; a policy may have a thousand."""
 MOST_REASON = 240
 
+_host = re.compile(r"(?:TLSA of )?([^ :]+)")
+"""As :func:`sluice.domain.tls_policy.guard` begins its refusals."""
+
 
 class TlsSession(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session with a host of the recipient's domain, or the attempt at one. ``result`` None is a success.
@@ -76,14 +79,18 @@ def session_opened(protection: Protection, place: Place, tls: Tls) -> TlsSession
 
 
 def session_refused(protection: Protection, place: Place, answer: Replied | Broken) -> TlsSession | None:
-    """What to tell when there is no connection; None when TLS and policies are not the reason for it."""
+    """What to tell when there is no connection; None when TLS and policies are not the reason for it.
+
+    Where no host could be connected to by the policies, ``place`` is empty, and ``answer`` names the host.
+    """
+    if isinstance(answer, Broken) and answer.phase == "resolve":
+        named = _host.match(answer.detail)
+        return _unresolved(protection, Place(named[1]) if named else place, answer)
     found = _applied(protection, place.mx_host)
     if answer.phase == "starttls":
         if isinstance(answer, Replied):
             return _failed(found, place, "starttls-not-supported", f"{answer.code} {answer.text}")
         return _failed(found, place, result_of(answer.detail), answer.detail or answer.reason)
-    if isinstance(answer, Broken) and answer.phase == "resolve":
-        return _unresolved(found, place, answer)
     return None
 
 
@@ -132,7 +139,8 @@ def _lines(policy: StsPolicy) -> list[str]:
     return ["version: STSv1", f"mode: {policy.mode}", *hosts, f"max_age: {policy.max_age}"]
 
 
-def _unresolved(found: TlsSession, place: Place, answer: Broken) -> TlsSession | None:
+def _unresolved(protection: Protection, place: Place, answer: Broken) -> TlsSession | None:
+    found = _applied(protection, place.mx_host)
     if answer.reason == "mta_sts":
         return _failed(found, place, "validation-failure", answer.detail)
     if answer.reason == "dane" or answer.detail.startswith("TLSA of "):
