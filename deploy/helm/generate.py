@@ -35,7 +35,9 @@ MANAGED = frozenset(
     {
         "node", "health_host", "health_port", "drain_s", "hash_key", "relay_password", "dkim_keys_dir", "rules_dir",
         "ehlo_name", "routes", "kafka_bootstrap", "kafka_security_protocol", "kafka_sasl_mechanism",
-        "kafka_sasl_username", "kafka_sasl_password", "kafka_ssl_cafile", "kafka_instance_id",
+        "kafka_sasl_username", "kafka_sasl_password", "kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile",
+        "kafka_ssl_key_password", "kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret",
+        "kafka_oauth_scope", "kafka_oauth_extensions", "kafka_oauth_cafile", "kafka_instance_id",
         "kafka_session_timeout_s", "kafka_replication", "kafka_send_partitions", "kafka_lane_partitions",
         "kafka_wheel_partitions", "clickhouse_url", "clickhouse_user", "clickhouse_password", "clickhouse_ssl_cafile",
         "clickhouse_database",

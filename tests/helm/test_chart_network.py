@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.helm.chart import CHART, SMALL, Manifest, every_values, pods, render, rendered
+from tests.helm.chart import CHART, SERVICES, SMALL, Manifest, every_values, pods, render, rendered
 
 LARGE = CHART / "ci/large-values.yaml"
 KEDA = CHART / "ci/keda-values.yaml"
@@ -54,6 +54,18 @@ def test_only_deliver_reaches_mail_servers_and_their_policies() -> None:
 def test_without_mta_sts_deliver_does_not_reach_the_web() -> None:
     assert 443 in ports_out(policies(rendered(KEDA))["deliver"])
     assert 443 not in ports_out(policies(render(KEDA, settings={"mta_sts": False}))["deliver"])
+
+
+def test_whoever_asks_kafka_by_token_reaches_the_provider() -> None:
+    """The check, which reaches nobody, asks for no token."""
+    oauth = {"tokenUrl": "https://id.example:8443/token"}
+    sasl = {"mechanism": "OAUTHBEARER", "existingSecret": "x", "oauth": oauth}
+    found = policies(render(kafka__securityProtocol="SASL_SSL", kafka__sasl=sasl, networkPolicy__oauth__ports=[7443]))
+    reaching = {name for name, policy in found.items() if 7443 in ports_out(policy)}
+    assert reaching == {*SERVICES, "topics", "schema", "test"}
+    assert not any(
+        7443 in ports_out(policy) for policy in policies(render(networkPolicy__oauth__ports=[7443])).values()
+    )
 
 
 def test_only_what_uses_clickhouse_reaches_it() -> None:

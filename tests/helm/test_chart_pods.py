@@ -141,14 +141,25 @@ def test_pods_are_asked_how_they_are_where_they_listen(values: Path) -> None:
         assert container["ports"] == [{"name": "health", "containerPort": int(variables["SLUICE_HEALTH_PORT"])}]
 
 
-def test_changed_rules_roll_the_pods_that_read_them_and_no_others() -> None:
-    def templates(**settings: Any) -> dict[str, Any]:
-        manifests = render(SMALL, **settings)
+def rolled_by_rules(**settings: Any) -> set[str]:
+    """The services whose pods change when a rule file does."""
+
+    def templates(text: str) -> dict[str, Any]:
+        manifests = render(SMALL, rules={"sites.toml": text}, **settings)
         return {service: workload(manifests, service)["spec"]["template"] for service in SERVICES}
 
-    before = templates(rules={"sites.toml": "a = 1\n"})
-    after = templates(rules={"sites.toml": "a = 2\n"})
-    assert {service for service in SERVICES if before[service] != after[service]} == {"compose", "deliver"}
+    before, after = templates("a = 1\n"), templates("a = 2\n")
+    return {service for service in SERVICES if before[service] != after[service]}
+
+
+def test_changed_rules_roll_no_pods_unless_nobody_looks_for_changes() -> None:
+    """They take them over while they run; the mount follows the ConfigMap, since it is that of a whole folder."""
+    assert rolled_by_rules() == set()
+    assert rolled_by_rules(settings={"rules_poll_s": 0}) == {"compose", "deliver"}
+    assert rolled_by_rules(services__deliver__settings={"rules_poll_s": 0}) == {"deliver"}
+    pod = workload(render(SMALL, rules={"triggers.toml": "a = 1\n"}), "deliver")["spec"]["template"]["spec"]
+    (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "rules")
+    assert "subPath" not in mount
 
 
 def test_a_setting_of_one_service_rolls_that_one_only() -> None:

@@ -52,6 +52,22 @@ WORDS: dict[str, tuple[dict[str, Any], str]] = {
     "no key of the hash": ({"hashKey__existingSecret": ""}, "hashKey.existingSecret is missing"),
     "no name for EHLO": ({"mail__ehloName": ""}, "mail.ehloName is missing"),
     "SASL without a user": ({"kafka__securityProtocol": "SASL_SSL"}, "set kafka.sasl.existingSecret"),
+    "OAUTHBEARER without a client": (
+        {"kafka__securityProtocol": "SASL_SSL", "kafka__sasl__mechanism": "OAUTHBEARER"},
+        "with the keys client-id and client-secret",
+    ),
+    "OAUTHBEARER without a provider": (
+        {
+            "kafka__securityProtocol": "SASL_SSL",
+            "kafka__sasl__mechanism": "OAUTHBEARER",
+            "kafka__sasl__existingSecret": "x",
+        },
+        "kafka.sasl.oauth.tokenUrl is missing",
+    ),
+    "a certificate without TLS": (
+        {"kafka__tls__existingSecret": "x"},
+        "kafka.tls.existingSecret names a certificate, but kafka.securityProtocol is PLAINTEXT",
+    ),
     "a relay without its password": (
         {"mail__routes": "*=smtp://me@relay.example:587?password_ref=relay"},
         "set relayPassword.existingSecret",

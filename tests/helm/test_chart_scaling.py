@@ -57,6 +57,29 @@ def test_keda_comes_to_kafka_as_services_do() -> None:
             assert (trigger["metadata"]["sasl"], trigger["metadata"]["tls"]) == ("scram_sha256", "enable")
 
 
+def test_keda_has_the_certificate_and_the_provider_too() -> None:
+    """It takes them by reference only."""
+    tls = {"existingSecret": "client", "passwordKey": "password"}
+    oauth = {"tokenUrl": "https://id.example/token", "scope": "kafka"}
+    manifests = render(KEDA, kafka__tls=tls, kafka__sasl__mechanism="OAUTHBEARER", kafka__sasl__oauth=oauth)
+    (authentication,) = (m for m in manifests if m["kind"] == "TriggerAuthentication")
+    given = {ref["parameter"]: (ref["name"], ref["key"]) for ref in authentication["spec"]["secretTargetRef"]}
+    assert given == {
+        "username": ("sluice-kafka", "client-id"),
+        "password": ("sluice-kafka", "client-secret"),
+        "cert": ("client", "tls.crt"),
+        "key": ("client", "tls.key"),
+        "keyPassword": ("client", "password"),
+        "ca": ("kafka-ca", "ca.crt"),
+    }
+    told = one(manifests, "ConfigMap", "sluice-kafka")["data"]
+    assert told == {"oauthTokenEndpointUri": "https://id.example/token", "scopes": "kafka"}
+    named = authentication["spec"]["configMapTargetRef"]
+    assert named == [{"parameter": name, "name": "sluice-kafka", "key": name} for name in sorted(told)]
+    for scaled in (m for m in manifests if m["kind"] == "ScaledObject"):
+        assert {trigger["metadata"]["sasl"] for trigger in scaled["spec"]["triggers"]} == {"oauthbearer"}
+
+
 def test_keda_without_credentials_refers_to_none() -> None:
     manifests = render(SMALL, services__deliver__autoscaling={"mode": "keda", "minReplicas": 1, "maxReplicas": 2})
     assert not [m for m in manifests if m["kind"] == "TriggerAuthentication"]

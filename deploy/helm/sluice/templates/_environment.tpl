@@ -21,12 +21,39 @@ a name that comes twice is an error.
 {{- $_ := set $env "SLUICE_KAFKA_BOOTSTRAP" (required "kafka.bootstrap is missing: set it to your Kafka servers, host:port,host:port" .bootstrap) -}}
 {{- $_ := set $env "SLUICE_KAFKA_SECURITY_PROTOCOL" .securityProtocol -}}
 {{- if hasPrefix "SASL_" .securityProtocol -}}
+{{- $oauth := eq .sasl.mechanism "OAUTHBEARER" -}}
+{{- $who := ternary .sasl.oauth.clientIdKey .sasl.usernameKey $oauth -}}
 {{- if not .sasl.existingSecret -}}
-{{- fail (printf "kafka.securityProtocol is %s, which needs a user: set kafka.sasl.existingSecret to a Secret with the keys %s and %s" .securityProtocol .sasl.usernameKey .sasl.passwordKey) -}}
+{{- $what := ternary .sasl.oauth.clientSecretKey .sasl.passwordKey $oauth -}}
+{{- fail (printf "kafka.securityProtocol is %s, which needs a user: set kafka.sasl.existingSecret to a Secret with the keys %s and %s" .securityProtocol $who $what) -}}
 {{- end -}}
 {{- $_ := set $env "SLUICE_KAFKA_SASL_MECHANISM" .sasl.mechanism -}}
-{{- $_ := set $env "SLUICE_KAFKA_SASL_USERNAME" (dict "secretKeyRef" (dict "name" .sasl.existingSecret "key" .sasl.usernameKey)) -}}
+{{- $user := dict "secretKeyRef" (dict "name" .sasl.existingSecret "key" $who) -}}
+{{- if $oauth -}}
+{{- with .sasl.oauth -}}
+{{- $_ := set $env "SLUICE_KAFKA_OAUTH_TOKEN_URL" (required "kafka.sasl.oauth.tokenUrl is missing: set it to where the identity provider gives tokens for client credentials" .tokenUrl) -}}
+{{- $_ := set $env "SLUICE_KAFKA_OAUTH_CLIENT_ID" $user -}}
+{{- $_ := set $env "SLUICE_KAFKA_OAUTH_CLIENT_SECRET_FILE" "/run/secrets/sluice/kafka-password" -}}
+{{- $_ := set $env "SLUICE_KAFKA_OAUTH_SCOPE" .scope -}}
+{{- $_ := set $env "SLUICE_KAFKA_OAUTH_EXTENSIONS" .extensions -}}
+{{- if or .ca.existingSecret .ca.existingConfigMap -}}
+{{- $_ := set $env "SLUICE_KAFKA_OAUTH_CAFILE" "/run/secrets/sluice/kafka-oauth-ca.crt" -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- $_ := set $env "SLUICE_KAFKA_SASL_USERNAME" $user -}}
 {{- $_ := set $env "SLUICE_KAFKA_SASL_PASSWORD_FILE" "/run/secrets/sluice/kafka-password" -}}
+{{- end -}}
+{{- end -}}
+{{- if .tls.existingSecret -}}
+{{- if not (hasSuffix "SSL" .securityProtocol) -}}
+{{- fail (printf "kafka.tls.existingSecret names a certificate, but kafka.securityProtocol is %s: set it to SSL or SASL_SSL" .securityProtocol) -}}
+{{- end -}}
+{{- $_ := set $env "SLUICE_KAFKA_SSL_CERTFILE" "/run/secrets/sluice/kafka-client.crt" -}}
+{{- $_ := set $env "SLUICE_KAFKA_SSL_KEYFILE" "/run/secrets/sluice/kafka-client.key" -}}
+{{- if .tls.passwordKey -}}
+{{- $_ := set $env "SLUICE_KAFKA_SSL_KEY_PASSWORD_FILE" "/run/secrets/sluice/kafka-client-password" -}}
+{{- end -}}
 {{- end -}}
 {{- if or .ca.existingSecret .ca.existingConfigMap -}}
 {{- $_ := set $env "SLUICE_KAFKA_SSL_CAFILE" "/run/secrets/sluice/kafka-ca.crt" -}}

@@ -19,7 +19,21 @@
 {{- define "sluice.secretFiles" -}}
 {{- $values := .root.Values -}}
 {{- if hasPrefix "SASL_" $values.kafka.securityProtocol }}
-{{- include "sluice.file" (dict "existingSecret" $values.kafka.sasl.existingSecret "key" $values.kafka.sasl.passwordKey "path" "kafka-password") }}
+{{- $oauth := eq $values.kafka.sasl.mechanism "OAUTHBEARER" }}
+{{- $secretKey := ternary $values.kafka.sasl.oauth.clientSecretKey $values.kafka.sasl.passwordKey $oauth }}
+{{- include "sluice.file" (dict "existingSecret" $values.kafka.sasl.existingSecret "key" $secretKey "path" "kafka-password") }}
+{{- if $oauth }}
+{{- include "sluice.file" (merge (dict "path" "kafka-oauth-ca.crt") $values.kafka.sasl.oauth.ca) }}
+{{- end }}
+{{- end }}
+{{- with $values.kafka.tls }}
+{{- if .existingSecret }}
+{{- include "sluice.file" (dict "existingSecret" .existingSecret "key" .certKey "path" "kafka-client.crt") }}
+{{- include "sluice.file" (dict "existingSecret" .existingSecret "key" .keyKey "path" "kafka-client.key") }}
+{{- if .passwordKey }}
+{{- include "sluice.file" (dict "existingSecret" .existingSecret "key" .passwordKey "path" "kafka-client-password") }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- include "sluice.file" (merge (dict "path" "kafka-ca.crt") $values.kafka.ca) }}
 {{- if has "clickhouse" .needs }}
