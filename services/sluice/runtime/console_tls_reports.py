@@ -45,6 +45,8 @@ def submitter(settings: Settings) -> tuple[Submitter, str]:
         raise SluiceError(
             f"tenant {settings.tls_report_tenant} may not send reports of TLS: push it with tls_reports set to true"
         )
+    if not tenant.signing:
+        raise SluiceError(f"tenant {tenant.tenant_id} signs with no DKIM key: reports that are not signed are not read")
     sender = settings.tls_report_from or (tenant.from_.email if tenant.from_ else "")
     try:
         domain = parse_address(sender, "SLUICE_TLS_REPORT_FROM").domain_ascii

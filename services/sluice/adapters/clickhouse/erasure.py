@@ -22,8 +22,8 @@ EMPTIED = {
     "reason": "''",
     "tls_sessions": "''",
 }
-"""Columns of outcomes that say, or may say, who a mail was for. The domain may be a person's own, and so may the hosts of
-a policy; a reply may quote a name, tags and metadata are the producer's."""
+"""Columns of outcomes that say, or may say, who a mail was for. The domain may be a person's own, and so may a policy's
+hosts; a reply may quote a name, tags and metadata are the producer's."""
 
 _AT_ONCE = 2_000
 """Ids in one statement."""
