@@ -199,9 +199,10 @@ async def test_one_that_dies_after_an_insert_and_goes_on_counts_nothing_twice(
 def test_what_came_after_a_backup_is_added_and_recording_goes_on_in_the_restored_database(
     settings: Settings, asked: ClickHouse
 ) -> None:
-    told("restore", "outcomes", "--into", "backed")
+    asked.command("BACKUP DATABASE used TO File('monday')")
     produce(settings.kafka_bootstrap, MAILS, 90)
     asyncio.run(recorded(settings))
+    asked.command("RESTORE DATABASE used AS backed FROM File('monday')")
     assert not all(compared("backed", code=1).values())
     done = told("restore", "outcomes", "--into", "backed", "--after-backup", "--switch")
     assert done["outcomes"] == 3 * 90

@@ -133,6 +133,8 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self._data = folder / "store"
         self.scratch = folder / "scratch"
+        # BACKUP … TO File('name') and RESTORE work below this folder, and nowhere else.
+        self._place = f"{self._data}?backups.allowed_path={folder / 'backups'}"
         self._root: Any = None
         self._connect: Any = None
         self._lock = threading.Lock()
@@ -153,7 +155,7 @@ class Engine:
 
         self._connect = chdb.connect
         with translated():
-            self._root = self._connect(str(self._data))
+            self._root = self._connect(self._place)
             return str(self._root.query("SELECT version()", "TSV").bytes().decode().strip())
 
     def session(self, database: str | None, settings: Mapping[str, str], *, read_only: bool = False) -> Session:
@@ -168,7 +170,7 @@ class Engine:
         clause = ", ".join(f"{name} = '{_escape(value)}'" for name, value in chosen.items())
         with translated():
             with self._lock:
-                handle = self._connect(str(self._data))
+                handle = self._connect(self._place)
             try:
                 if database:
                     handle.query(f"USE `{database.replace('`', '``')}`", "TSV")
