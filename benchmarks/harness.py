@@ -26,7 +26,7 @@ from sluice.local.bench import RULES, Load, bench_events, bench_reference
 from sluice.local.cpu import cpu_seconds
 from sluice.local.options import Options
 from sluice.local.running import Interrupted, Running, running
-from sluice.local.stack import plan
+from sluice.local.stack import LocalStack, plan
 
 FIRST_PORT = 21_000
 LOOK_EVERY = 0.5
@@ -82,6 +82,11 @@ class Sluice:
         self._load = load
         self._bootstrap = run.stack.settings.kafka_bootstrap
         self._clickhouse = run.stack.clickhouse
+
+    @property
+    def stack(self) -> LocalStack:
+        """What was started."""
+        return self._run.stack
 
     @property
     def keys(self) -> Path:

@@ -67,6 +67,7 @@ def test_a_plan_whose_driver_is_killed_drives_each_mail_once(stack: Stack) -> No
     driver.communicate()
     assert 0 < stack.query(reached, {"p": plan})[0]["n"] < MAILS
 
+    assert "other options" in sluice(stack, "start", plan, "--priority", "high", status=2)
     rest = sluice(stack, "start", plan)
     assert (rest["state"], rest["driven"], rest["left"], rest["skipped"]) == ("done", MAILS, 0, {})
     assert "is done" in sluice(stack, "start", plan, status=2)

@@ -65,6 +65,15 @@ async def test_a_tenants_egress_goes_before_a_sites() -> None:
     await worker.close()
 
 
+async def test_a_mails_own_egress_goes_before_its_tenants() -> None:
+    tenants = {"acme": Tenant(tenant_id="acme", domains=[], egress="one")}
+    worker = Worker(rules=rules(egress="one"), egresses=TWO, tenant=tenants.get)
+    await send(worker, 5)
+    await send(worker, 3, 5, egress="two")
+    assert ways(worker) == {("one.example", "192.0.2.1"): 5, ("two.example", "192.0.2.2"): 3}
+    await worker.close()
+
+
 async def test_a_trigger_has_the_lane_leave_from_the_egress_it_names_for_a_while() -> None:
     """Mails in the queue too; afterwards things are as before."""
     trigger = msgspec.structs.replace(SWITCH, egress="two")

@@ -37,6 +37,11 @@ STORY = [
 ]  # fmt: skip
 
 
+def test_a_mail_that_a_plan_drives_tells_of_which_it_was_made() -> None:
+    assert "plan p1 drives m0 again" in heading("m1", [entry("composed", 0, redrive_plan="p1", redrive_of="m0")])
+    assert "plan" not in heading("m0", [entry("redriven", 0, redrive_plan="p1")])
+
+
 def shown(entries: list[Entry]) -> str:
     """The table as text."""
     out = io.StringIO()

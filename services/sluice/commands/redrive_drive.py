@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -107,6 +108,8 @@ def _drive(action: Action, plan_id: str, given: Options, as_: str | None, note: 
             with redrive.contents(settings) as contents, _shown(plan, quiet=as_json) as told:
 
                 async def drive() -> Ended:
+                    # Ended from outside, it says so as when it is interrupted from within.
+                    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
                     async with redrive.bus(settings) as bus:
                         driver = Driver(
                             plan, run, plans=store.plans, mails=store.mails, contents=contents, bus=bus,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sluice.commands.output import duration, table
+from sluice.commands.output import duration, table, timestamp
 from sluice.domain.errors import RuleError, SluiceError
 from sluice.domain.lanes import LaneState
-from sluice.domain.redrive import REASONS, Item, Plan, Reason, Standing, Word, seconds_needed
+from sluice.domain.redrive import REASONS, Item, Options, Plan, Reason, Standing, Word, seconds_needed
 from sluice.domain.shaping import Rate
 from sluice.domain.site import Site, lane_number
 from sluice.ports.redrive import Progress, Results
@@ -49,7 +49,9 @@ class Overview(msgspec.Struct, frozen=True):
     created_at: datetime
     created_by: str
     predicate: str
-    options: Any = None
+    options: Options | None = None
+    noted_at: datetime | None = None
+    """When the last batch was driven: a plan that is running, and has not been for long, has lost its driver."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -78,6 +80,7 @@ def overview(plan: Plan, stands: Standing, progress: Progress) -> Overview:
         plan.created_by,
         plan.predicate,
         stands.options,
+        progress.at,
     )
 
 
@@ -156,12 +159,14 @@ def status_tables(plan: Plan, shown: Overview, results: Results, words: Sequence
     bar = Bar(TextColumn("{task.description}"), BarColumn(40), MofNCompleteColumn(), auto_refresh=False)
     bar.add_task(f"{plan.plan_id} {shown.state}", total=max(1, plan.mails), completed=plan.mails - shown.left)
     yield bar.get_renderable()
-    facts = [("driven", shown.driven), ("left", shown.left)]
+    facts: list[tuple[str, int]] = [("driven", shown.driven), ("left", shown.left)]
     facts += [(f"left out at last: {reason}", count) for reason, count in shown.skipped.items()]
     facts += [(f"by now {state}", count) for state, count in sorted(results.states.items())]
     if results.repeats:
         facts.append(("asked for twice, driven once", results.repeats))
     yield table(("what", "mails>"), facts)
+    if shown.state == "running" and shown.noted_at is not None:
+        yield f"the last batch was driven at {timestamp(shown.noted_at)}; if no driver runs: sluice redrive start"
     rows = [(w.at, w.action, w.by, w.host, w.run, options_text(w), w.note) for w in words]
     yield table(("at", "what", "by", "host", "driver", "options", "note"), rows)
 

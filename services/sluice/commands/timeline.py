@@ -65,6 +65,8 @@ def heading(name: str, entries: Sequence[Entry]) -> str:
     parts = [name, f"tenant {entries[0].tenant_id}"]
     parts += [f"Message-ID <{headed}>"] if headed else []
     parts += [f"trace {traced}"] if traced else []
+    driven = next((entry for entry in entries if entry.redrive_of), None)
+    parts += [f"plan {driven.redrive_plan} drives {driven.redrive_of} again"] if driven else []
     return ", ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -45,10 +46,12 @@ class Reached(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a plan's drivers have come: everything below ``next`` is dealt with; ``skipped`` as in Reached."""
+    """How far a plan's drivers have come: everything below ``next`` is dealt with; ``skipped`` as in Reached. ``at`` is
+    when the last batch was noted."""
 
     next: int = 0
     skipped: dict[str, int] = {}
+    at: datetime | None = None
 
 
 class Results(msgspec.Struct, frozen=True):

@@ -90,6 +90,8 @@ class Entry(msgspec.Struct, frozen=True):
     tls_policy: str
     tls_cipher: str
     node: str
+    redrive_plan: str
+    redrive_of: str
     conversation: list[Exchange]
     connection_mail: int
 

@@ -92,11 +92,12 @@ class ClickHousePlans:
     def progress(self, plan_id: str) -> Progress:
         """See the port."""
         rows = self._rows(
-            "SELECT max(b.next) AS reached, sumMap(b.skipped) AS skipped FROM {db}.redrive_batches AS b FINAL "
-            "WHERE plan_id = {plan:String}",
+            "SELECT max(b.next) AS reached, sumMap(b.skipped) AS skipped, max(toNullable(b.at)) AS noted "
+            "FROM {db}.redrive_batches AS b FINAL WHERE plan_id = {plan:String}",
             plan=plan_id,
         )
-        return Progress(int(rows[0]["reached"]), {name: int(count) for name, count in rows[0]["skipped"].items()})
+        skipped = {name: int(count) for name, count in rows[0]["skipped"].items()}
+        return Progress(int(rows[0]["reached"]), skipped, rows[0]["noted"])
 
     def active(self) -> list[tuple[str, int]]:
         """Plans that were started and have not ended, with the number that each goes on from."""

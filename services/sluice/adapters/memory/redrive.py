@@ -13,9 +13,11 @@ from sluice.domain.topics import DEAD
 from sluice.ports.intake import Taken
 from sluice.ports.redrive import Limits, MailName, Progress, Reached, Results, TooMany
 
+_BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 class MemoryPlans:
-    """Keeps plans in dictionaries. Its clock goes on by a second with every word."""
+    """Keeps plans in dictionaries. Its clock goes on by a second with every word and every batch."""
 
     def __init__(self) -> None:
         self._plans: dict[str, Plan] = {}
@@ -45,7 +47,7 @@ class MemoryPlans:
 
     def say(self, word: Word) -> None:
         """See :class:`sluice.ports.redrive.Plans`."""
-        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self._words))
+        at = _BEGAN + timedelta(seconds=len(self._words))
         self._words.append(msgspec.structs.replace(word, at=at))
 
     def words(self, plan_id: str) -> list[Word]:
@@ -63,7 +65,8 @@ class MemoryPlans:
         for batch in batches:
             for reason, count in batch.skipped.items():
                 skipped[reason] = skipped.get(reason, 0) + count
-        return Progress(max((batch.next for batch in batches), default=0), skipped)
+        at = _BEGAN + timedelta(seconds=len(batches)) if batches else None
+        return Progress(max((batch.next for batch in batches), default=0), skipped, at)
 
 
 class MemoryMails:
