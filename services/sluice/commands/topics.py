@@ -71,7 +71,7 @@ def apply(
 
     Partitions that are added stay: what that means is said first, and on a terminal it asks.
     Exit code 1 when something is refused; all else is done nevertheless.
-    After adding partitions, restart the services: lanes move with their number.
+    Running services notice within seconds: lanes move with their number.
 
     Example: [cyan]sluice topics apply[/]
     """
