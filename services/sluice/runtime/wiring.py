@@ -101,7 +101,7 @@ def _oauth(settings: Settings) -> OAuth | None:
 
 def follower(settings: Settings, group: str, topics: tuple[str, ...]) -> KafkaFollower:
     """A plain group member."""
-    return KafkaFollower(kafka_options(settings), group, topics)
+    return KafkaFollower(_member_options(settings), group, topics)
 
 
 def outcome_batches(settings: Settings, group: str) -> KafkaBatches:
@@ -112,8 +112,13 @@ def outcome_batches(settings: Settings, group: str) -> KafkaBatches:
         group,
         max_rows=settings.record_batch_rows,
         max_age=settings.record_batch_s,
-        settings=kafka_options(settings),
+        settings=_member_options(settings),
     )
+
+
+def _member_options(settings: Settings) -> dict[str, object]:
+    """Of a member that is not Faust's: a dead one must not keep its partitions longer than those do."""
+    return {**kafka_options(settings), "session.timeout.ms": round(settings.kafka_session_timeout_s * 1000)}
 
 
 def clickhouse(settings: Settings) -> ClickHouse:
