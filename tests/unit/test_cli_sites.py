@@ -19,7 +19,7 @@ from sluice.adapters.embedded.ports import free_port
 from sluice.adapters.rules.loader import load_rules
 from sluice.commands.root import app
 from sluice.commands.site_rules import triggers, ways_out
-from sluice.commands.site_states import Heard, SiteView, view_site
+from sluice.commands.site_states import Heard, SiteView, disagreement, view_site
 from sluice.domain.adaptive import Pressure
 from sluice.domain.egress import Egresses
 from sluice.domain.lanes import LaneState
@@ -316,6 +316,16 @@ def test_a_cut_recovers_with_time_and_a_pause_that_is_over_is_none() -> None:
 def test_a_penalty_gives_its_own_allowance() -> None:
     first = view(LaneState(penalised_until=AT + 60)).lanes[0]
     assert (first.state, first.connections_allowed, first.rate) == ("penalised", 1, "1/min,burst=1")
+
+
+def test_a_worker_that_follows_other_rules_is_named() -> None:
+    """Unless it follows them no more, or does not say which."""
+    following = view(LaneState(queued=7, node="a", rules="0123456789ab"))
+    assert disagreement([following], "0123456789ab") == []
+    (note,) = disagreement([following], "ba9876543210")
+    assert note == "a follows rules 0123456789ab; those read here are ba9876543210"
+    assert disagreement([view(LaneState(queued=7, node="a", rules="0123456789ab"), age=60.0)], "ba9876543210") == []
+    assert disagreement([view(LaneState(queued=7, node="a"))], "ba9876543210") == []
 
 
 def test_what_was_told_long_ago_is_marked() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
@@ -50,6 +50,8 @@ class LaneView(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     told_at: datetime | None
     stale: bool
+    rules: str = ""
+    """Version of the rules that its worker follows."""
     triggered: tuple[tuple[str, str, float], ...] = ()
 
 
@@ -85,6 +87,16 @@ def view_site(
     lanes = [_view_lane(site, number, heard, partitions, control, penalty, now) for number in sorted(numbers)]
     sends, sends_at = _soonest(lanes) if lanes else _when(control is not None, control.until if control else None)
     return SiteView(site=site.name, control=control, sends=sends, sends_at=sends_at, lanes=lanes)
+
+
+def disagreement(views: Iterable[SiteView], version: str) -> list[str]:
+    """A note for each worker that follows other rules than those of ``version``, which this command has read."""
+    other = {(lane.node, lane.rules) for view in views for lane in view.lanes if lane.rules and not lane.stale}
+    return [
+        f"{node} follows rules {rules}; those read here are {version}"
+        for node, rules in sorted(other)
+        if rules != version
+    ]
 
 
 def _soonest(lanes: Sequence[LaneView]) -> tuple[Sends, datetime | None]:
@@ -131,6 +143,7 @@ def _view_lane(
         node=told.node,
         told_at=_moment(at),
         stale=stale,
+        rules=told.rules,
         triggered=tuple(each for each in told.triggered if each[2] > now.timestamp()),
     )
 

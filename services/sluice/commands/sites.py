@@ -25,7 +25,7 @@ from sluice.commands.site_rules import (
     triggers,
     ways_out,
 )
-from sluice.commands.site_states import SiteView
+from sluice.commands.site_states import SiteView, disagreement
 from sluice.commands.site_suspension import SiteName, resume, suspend
 from sluice.domain.addresses import domain_to_ascii
 from sluice.domain.priorities import Priorities
@@ -49,12 +49,13 @@ def list_(as_json: AsJson = False) -> None:
     Example: [cyan]sluice sites list[/]
     """
     settings = load_settings()
-    rules = console_rules.rules(settings).sites
+    everything = console_rules.rules(settings)
+    rules = everything.sites
     facts, now = look(settings), datetime.now(UTC)
     names = {lane_number(lane)[0] for lane in facts.heard} | set(facts.controls)
     views = [facts.view(rules.named(name), rules.penalty, now, quiet=False) for name in sorted(names)]
     views = [view for view in views if view.lanes or view.control]
-    notes = [*facts.notes, *facts.silence(range(facts.partitions or 0))]
+    notes = [*facts.notes, *facts.silence(range(facts.partitions or 0)), *disagreement(views, everything.version)]
     if as_json:
         return print_json({"sites": views, "notes": notes})
     if views:
@@ -72,7 +73,8 @@ def show(site: SiteName, as_json: AsJson = False) -> None:
     Example: [cyan]sluice sites show google[/]
     """
     settings = load_settings()
-    rules = console_rules.rules(settings).sites
+    everything = console_rules.rules(settings)
+    rules = everything.sites
     layers = console_rules.rule_layers(settings, FILE)
     found = rules.named(site_called(site, rules))
     facts, now = look_if_possible(settings), datetime.now(UTC)
@@ -80,6 +82,7 @@ def show(site: SiteName, as_json: AsJson = False) -> None:
     where, listed = listed_in(found.name, layers) or (None, {})
     limits = limits_of(found, layers)
     notes = [*facts.notes, *facts.silence(lane.partition for lane in view.lanes)]
+    notes += disagreement([view], everything.version)
     belonging = {key: list(listed.get(key, ())) for key in ("domains", "mx")}
     if as_json:
         stands = msgspec.structs.asdict(view)
@@ -118,6 +121,7 @@ def explain(
     where, _ = listed_in(site.name, layers) or (None, {})
     limits = limits_of(site, layers)
     notes = [*found.notes, *facts.notes, *facts.silence(lane.partition for lane in (view.lanes if view else ()))]
+    notes += disagreement([view] if view else (), everything.version)
     replies = bounce_rules(everything, site.name, console_rules.rule_layers(settings, BOUNCES))
     counted = triggers(everything, site.name, console_rules.rule_layers(settings, TRIGGERS), view)
     ways = ways_out(console_rules.egresses(settings), site, everything, view)
@@ -130,6 +134,7 @@ def explain(
                 "match": member and member.match,
                 **(msgspec.structs.asdict(view) if view else {"site": None, "sends": "unknown", "lanes": []}),
                 "listed_in": where,
+                "rules": everything.version,
                 "limits": limits,
                 "leaves_from": ways,
                 "turns": turns,

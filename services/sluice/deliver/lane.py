@@ -206,8 +206,8 @@ class Lane:
         self._triggered = rules.triggers.restore(state.triggered, now)
         self.follow_triggers(rules.triggers, now)
 
-    def state(self, now: float, node: str) -> LaneState:
-        """The lane as it stands, for the next owner and for whoever looks."""
+    def state(self, now: float, node: str, rules: str = "") -> LaneState:
+        """The lane as it stands, for the next owner and for whoever looks; ``rules`` is their version."""
         rates = [
             self.allowance.rate(now, self.service, egress) for egress in {egress for egress, _ in self.flows} or ("",)
         ]
@@ -223,6 +223,7 @@ class Lane:
             connections=self.slots.taken,
             rate=str(rate) if rate else "unlimited",
             node=node,
+            rules=rules,
         )
 
 
