@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sluice.domain.errors import Undecodable
+from sluice.domain.ledger import Entry, Fresh, Ledger
 from sluice.domain.outcome import Source
 from sluice.domain.redrive import (
     Action,
@@ -184,3 +185,11 @@ def test_ids_of_driven_mails_are_uuids_of_their_time_and_differ_by_plan_mail_and
     assert {uuid.UUID(name).version for name in names} == {7}
     assert {int(name.replace("-", "")[:12], 16) for name in names} == {int(at * 1000)}
     assert driven_id("a", "c", "e", at) == driven_id("a", "c", "e", at)
+
+
+def test_what_compose_says_of_an_event_is_nothing_to_the_ledger_of_mails() -> None:
+    ledger = Ledger()
+    for kind in ("dead", "expired", "suppressed"):
+        ledger.replay(Entry(kind, "m1", Source("mail.send.normal", 0, 5)))  # type: ignore[arg-type]
+    assert ledger.finished_by_topic() == {}
+    assert ledger.take("m1", 0, ("mail.ready.normal", 5)) == Fresh()

@@ -103,12 +103,12 @@ class Driver:
         if now >= self._kept_until:
             self._kept = dict(await asyncio.to_thread(self._contents.first_kept))
             self._kept_until = now + KEPT_FOR_S
-        partitions = {topic: self._bus.partitions(topic) for topic in SEND.values()}
-        dealt = await asyncio.to_thread(
-            deal, items, self._run, mails=self._mails, contents=self._contents, first_kept=self._kept,
-            partitions=partitions, now=datetime.fromtimestamp(now, UTC),
-        )  # fmt: skip
         try:
+            partitions = {topic: self._bus.partitions(topic) for topic in SEND.values()}
+            dealt = await asyncio.to_thread(
+                deal, items, self._run, mails=self._mails, contents=self._contents, first_kept=self._kept,
+                partitions=partitions, now=datetime.fromtimestamp(now, UTC),
+            )  # fmt: skip
             await asyncio.gather(*(self._bus.publish(record) for record in dealt.records))
         except NotStored as error:
             raise SluiceError(f"Kafka does not take the mails: {error}") from error
