@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,4 +70,47 @@ async def test_outcomes_wait_while_the_disk_is_full(tmp_path: Path) -> None:
         )
         wanted = (stored + 2) * ROWS
         assert (found["rows"], found["counted"], found["different"]) == (wanted, wanted, wanted)
+        clickhouse.close()
+
+
+async def stand_still_by_turns(pid: int, still_s: float, going_s: float) -> None:
+    """As a process does whose every write waits for a disk. Until cancelled; it goes on then."""
+    try:
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(still_s)
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(going_s)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_on_a_slow_disk_each_outcome_is_there_once_although_inserts_time_out(tmp_path: Path) -> None:
+    """A batch whose insert ran out of time may be stored or not: it is given again, under the same token."""
+    with EmbeddedClickHouse.on_free_port(tmp_path / "clickhouse") as server:
+        clickhouse = ClickHouse(Target(server.url, database="slow"))
+        migrations.apply(clickhouse)
+        hurried = ClickHouse(Target(server.url, database="slow", timeout=2))
+        store = ClickHouseOutcomes(hurried)
+        assert server.pid is not None
+        slow = asyncio.create_task(stand_still_by_turns(server.pid, 2.5, 0.3))
+        tries = 0
+        batches = 4
+        for number in range(batches):
+            while not await taken(store, number):
+                tries += 1
+                if tries > 10:
+                    slow.cancel()
+            tries += 1
+        slow.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await slow
+        assert tries > batches, "no insert ran out of time"
+        (found,) = clickhouse.rows(
+            "SELECT (SELECT count() FROM slow.outcomes) AS rows, (SELECT sum(outcomes) FROM slow.outcomes_per_minute) "
+            "AS counted, (SELECT uniqExact(event_id) FROM slow.outcomes) AS different"
+        )
+        wanted = batches * ROWS
+        assert (found["rows"], found["counted"], found["different"]) == (wanted, wanted, wanted)
+        hurried.close()
         clickhouse.close()
