@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from sluice.adapters.embedded.kafka import EmbeddedKafka
 from sluice.adapters.kafka import follower as following
@@ -165,3 +165,36 @@ async def test_reference_data_tell_how_old_they_are(bootstrap: str, monkeypatch:
         assert told(reference.figures(), "reference.lag") == 0
     finally:
         reference.stop()
+
+
+async def test_members_have_the_same_numbers_of_all_topics_and_take_what_is_added(bootstrap: str) -> None:
+    """So of two partitions a third member has none, however many topics there are: the wheel scales by one tier's.
+
+    Nobody is restarted when there are more.
+    """
+    topics = tuple(make_topic(bootstrap) for _ in range(3))
+    options = {"bootstrap.servers": bootstrap, "topic.metadata.refresh.interval.ms": 1000}
+    group = f"g.{uuid.uuid4().hex[:8]}"
+    members = [KafkaFollower(options, group, topics) for _ in range(3)]
+    polling = [asyncio.create_task(_poll_on(member)) for member in members]
+
+    def counts() -> list[float]:
+        return sorted(told(member.figures(), "partitions") or 0 for member in members)
+
+    try:
+        await until(lambda: counts() == [0, 3, 3])
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        for future in admin.create_partitions([NewPartitions(topic, 3) for topic in topics]).values():
+            future.result(20)
+        await until(lambda: counts() == [3, 3, 3])
+    finally:
+        for task in polling:
+            task.cancel()
+        await asyncio.gather(*polling, return_exceptions=True)
+        for member in members:
+            await member.close()
+
+
+async def _poll_on(member: KafkaFollower) -> None:
+    while True:
+        await member.poll(0.1)

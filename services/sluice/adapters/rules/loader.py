@@ -47,8 +47,11 @@ def load_rules(folder: Path | None = None) -> Rules:
 
 def read_rules(folder: Path | None = None) -> RuleText:
     """Read the files, without looking at what they say. Raises :class:`RuleError` for what cannot be read."""
-    if folder is not None and not folder.is_dir():
-        raise RuleError(f"rules: there is no folder {folder}")
+    try:
+        if folder is not None and not folder.is_dir():
+            raise RuleError(f"rules: there is no folder {folder}")
+    except OSError as error:
+        raise RuleError(f"rules: {folder} cannot be read: {error.strerror}") from error
     problems = Problems()
     found: dict[str, tuple[bytes, ...]] = {}
     for name in FILES:
