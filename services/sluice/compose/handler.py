@@ -10,21 +10,20 @@ import msgspec
 import structlog
 
 from sluice.compose.naming import names
+from sluice.compose.origins import PRIORITY_OF, origin_of, published, source_of
 from sluice.compose.pace import Pace
 from sluice.compose.sites import Sites
 from sluice.compose.step import Composer, Origin, message_ids, rfc3339
 from sluice.domain.admission import Admitted
 from sluice.domain.conclusion import Recorder
 from sluice.domain.errors import Refused, Undecodable
-from sluice.domain.events import PRIORITIES, Priority, SendEvent, decode_send
+from sluice.domain.events import PRIORITIES, SendEvent, decode_send
 from sluice.domain.idempotency import guard_partition
-from sluice.domain.mail import PUBLISHED_AT, Headers
-from sluice.domain.outcome import Fault, Outcome, Source
-from sluice.domain.redriven import read_redrive
+from sluice.domain.outcome import Fault, Outcome
 from sluice.domain.repeats import Seen, SeenKeys, body_digest, encode_seen, seen_key
 from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
-from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY, SEND
+from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY
 from sluice.domain.window import Range
 from sluice.domain.yielding import Yielding
 from sluice.ports.bus import Bus, Record
@@ -37,7 +36,6 @@ from sluice.ports.spans import Spans
 from sluice.ports.unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
-PRIORITY_OF: dict[str, Priority] = {topic: priority for priority, topic in SEND.items()}
 AT_ONCE = 1.0
 """Seconds: what is scheduled for so soon is composed now rather than sent through the wheel."""
 TURN = 0.002
@@ -123,7 +121,7 @@ class ComposeHandler:
     def _begin(self, record: Taken, done: Done) -> None:
         """Handle one record; whatever is wrong with it must not stop the others."""
         try:
-            self._handle(record, _origin(record), done)
+            self._handle(record, origin_of(record), done)
         except Undecodable as error:
             self._undecodable(record, error, done)
         except Exception as error:
@@ -135,7 +133,7 @@ class ComposeHandler:
         if key is not None:
             owner = guard_partition(event.tenant_id, key, self._bus.partitions(record.topic))
             if owner != record.partition:
-                headers = _published(record, origin)
+                headers = published(record, origin)
                 self._publish(done, Record(record.topic, record.value, record.key, headers, owner))
                 return
         now = self._clock.now()
@@ -211,7 +209,7 @@ class ComposeHandler:
     def _schedule(self, record: Taken, admitted: Admitted, origin: Origin, done: Done, kept: list[Record]) -> None:
         now = self._clock.now()
         until = admitted.send_at or now
-        headers = _published(record, origin)
+        headers = published(record, origin)
         entry = wheel_record(record, headers, until, now, f"{record.topic}:{record.partition}")
         outcomes = [
             self._recorder.of_event(
@@ -238,7 +236,7 @@ class ComposeHandler:
             return
         outcome = self._recorder.of_record(
             message_id, tenant_id, "rejected", self._clock.now(), field=error.field, reason=error.reason,
-            source=_source(record),
+            source=source_of(record),
         )  # fmt: skip
         self._publish(done, self._outcome(outcome))
 
@@ -268,7 +266,7 @@ class ComposeHandler:
         now = self._clock.now()
         outcome = self._recorder.of_record(
             message_id or where, tenant_id, "dead", now, field=field, reason=reason, category=category, fault=fault,
-            source=_source(record),
+            source=source_of(record),
         )  # fmt: skip
         self._publish(done, dead_record(record, reason), self._outcome(outcome))
 
@@ -279,28 +277,6 @@ class ComposeHandler:
     def _publish(self, done: Done, *records: Record) -> None:
         """Publish records in order, and call ``done`` when all are durable."""
         self._unsettled.when_stored([self._bus.publish(record) for record in records], done)
-
-
-_TOO_LONG = 15
-"""Digits of milliseconds since the epoch that are no date."""
-
-
-def _origin(record: Taken) -> Origin:
-    headers = dict(record.headers)
-    published = headers.get(PUBLISHED_AT, b"")
-    at = int(published) / 1000 if published.isdigit() and len(published) < _TOO_LONG else record.stored_at
-    traceparent = headers.get("traceparent", b"").decode("ascii", "replace") or None
-    return Origin(PRIORITY_OF[record.topic], at, traceparent, _source(record), read_redrive(record.headers))
-
-
-def _source(record: Taken) -> Source:
-    return Source(record.topic, record.partition, record.offset)
-
-
-def _published(record: Taken, origin: Origin) -> Headers:
-    """The record's headers, with the time of its publication fixed before it moves."""
-    kept = [pair for pair in record.headers if pair[0] != PUBLISHED_AT]
-    return [*kept, (PUBLISHED_AT, str(round(origin.published_at * 1000)).encode())]
 
 
 def _seen_record(key: bytes, seen: Seen, partition: int) -> Record:
