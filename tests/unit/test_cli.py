@@ -154,6 +154,10 @@ def test_config_can_only_say_whether_all_is_valid(monkeypatch: pytest.MonkeyPatc
     wrong = run("config", "--check")
     assert wrong.exit_code == 2
     assert "nam" in wrong.output
+    (tmp_path / "sites.toml").write_text('[default]\negress = "two"\n')
+    assert "no egress and no pool named two" in run("config", "--check").output
+    monkeypatch.setenv("SLUICE_EGRESSES", "one=192.0.2.1 two=192.0.2.2")
+    assert run("config", "--check").exit_code == 0
     monkeypatch.delenv("SLUICE_RULES_DIR")
     monkeypatch.setenv("SLUICE_ROUTES", "*=nowhere")
     assert run("config", "--check").exit_code == 2

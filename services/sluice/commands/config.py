@@ -54,11 +54,12 @@ def config(
 
 
 def _check() -> None:
-    from sluice.runtime import wiring
+    from sluice.runtime import console_rules, wiring
     from sluice.runtime.kafka_certificate import client_certificate
 
     settings = load_settings()
-    wiring.rules(settings)
+    # Not whether this machine has the egresses' addresses: it may be another one that is to have them.
+    wiring.check_egresses(console_rules.egresses(settings), wiring.rules(settings))
     wiring.routes(settings)
     client_certificate(settings)
     say("settings, rules and routes are valid")
