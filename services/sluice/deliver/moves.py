@@ -50,12 +50,8 @@ class Moves:
     def settled_at(self, site: str) -> float:
         """From when lanes of the site may be served; 0.0 for at once, and the time is in the past once it is over."""
         # The default's name is empty: sites that the rules do not name have its number of lanes.
-        named = site in {each.name for each in self.rules.sites.all}
-        return (
-            self._settled_at.get(site, 0.0)
-            if named
-            else max(self._settled_at.get(site, 0.0), self._settled_at.get("", 0.0))
-        )
+        named = any(each.name == site for each in self.rules.sites.all)
+        return max(self._settled_at.get(name, 0.0) for name in ((site,) if named else (site, "")))
 
     def moved(self, item: Item, path: Path) -> bool:
         """Whether the mail belongs to another lane by now, and went there.

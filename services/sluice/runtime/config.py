@@ -72,9 +72,7 @@ class Settings(BaseSettings):
         None, description="OAUTHBEARER: CA certificates that sign the token endpoint's; the system's when not set"
     )
     kafka_ssl_cafile: Path | None = Field(None, description="CA certificates that sign the brokers' ones")
-    kafka_ssl_certfile: Path | None = Field(
-        None, description="Certificate that brokers know us by, with what leads to its CA, in PEM"
-    )
+    kafka_ssl_certfile: Path | None = Field(None, description="Our certificate for the brokers, with its chain, in PEM")
     kafka_ssl_keyfile: Path | None = Field(None, description="Its private key, in PEM")
     kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of the key, when it has one")
     kafka_instance_id: str | None = Field(None, description="Static membership: a stable name such as the pod's")
@@ -99,9 +97,7 @@ class Settings(BaseSettings):
     )
 
     rules_dir: Path | None = Field(None, description="Folder whose *.toml lie over the built-in rules")
-    rules_poll_s: float = Field(
-        5.0, ge=0, le=3600, description="How often that folder is looked at for changes; 0 for never"
-    )
+    rules_poll_s: float = Field(5.0, ge=0, le=3600, description="How often it is looked at for changes; 0 for never")
     dkim_keys_dir: Path | None = Field(None, description="Folder of DKIM private keys: DOMAIN/SELECTOR.pem")
     hash_key: SecretStr = Field(SecretStr("sluice"), description="Key of the addresses' hash in analytics")
 

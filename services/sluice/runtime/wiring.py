@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,14 +14,13 @@ from sluice.adapters.dkim.signer import DkimSigner
 from sluice.adapters.dns.resolver import DnsResolver
 from sluice.adapters.dns.tlsa import DaneResolver
 from sluice.adapters.jinja.renderer import JinjaRenderer
-from sluice.adapters.kafka.app import FaustOptions, faust_app
+from sluice.adapters.kafka.app import faust_app
 from sluice.adapters.kafka.backlog import KafkaBacklog
 from sluice.adapters.kafka.batches import KafkaBatches
 from sluice.adapters.kafka.demands import KafkaDemands
 from sluice.adapters.kafka.follower import KafkaFollower
 from sluice.adapters.kafka.intake import Bounds, FaustIntake
 from sluice.adapters.kafka.ledger_log import KafkaLedgerLog
-from sluice.adapters.kafka.oauth import OAuth
 from sluice.adapters.kafka.producer import KafkaBus
 from sluice.adapters.kafka.reference import FOLLOWED, KafkaReference
 from sluice.adapters.kafka.seen_log import KafkaSeenLog
@@ -46,6 +44,7 @@ from sluice.ports.intake import Handler
 from sluice.ports.mailer import Timeouts
 from sluice.runtime import console_rules
 from sluice.runtime.config import Settings
+from sluice.runtime.faust_options import faust_options
 from sluice.runtime.kafka_options import kafka_options, reveal
 from sluice.runtime.rules_watch import RulesWatch
 from sluice.runtime.stall import Place, ReadingWatch
@@ -62,41 +61,7 @@ def bus(settings: Settings) -> KafkaBus:
 
 def intake(settings: Settings, group: str, topics: tuple[str, ...], handler: Handler) -> FaustIntake:
     """Faust agents that feed ``handler`` as a member of ``group``."""
-    options = FaustOptions(
-        group=group,
-        bootstrap=settings.kafka_bootstrap,
-        client_id=f"sluice-{settings.node}-{os.getpid()}",
-        instance_id=settings.kafka_instance_id,
-        session_timeout_s=settings.kafka_session_timeout_s,
-        security_protocol=settings.kafka_security_protocol,
-        sasl_mechanism=settings.kafka_sasl_mechanism,
-        sasl_username=settings.kafka_sasl_username,
-        sasl_password=reveal(settings.kafka_sasl_password) or None,
-        ssl_cafile=_path(settings.kafka_ssl_cafile),
-        ssl_certfile=_path(settings.kafka_ssl_certfile),
-        ssl_keyfile=_path(settings.kafka_ssl_keyfile),
-        ssl_key_password=reveal(settings.kafka_ssl_key_password) or None,
-        oauth=_oauth(settings),
-    )
-    return FaustIntake(faust_app(options), topics, handler, Bounds(), drain_s=settings.drain_s)
-
-
-def _path(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _oauth(settings: Settings) -> OAuth | None:
-    if settings.kafka_sasl_mechanism != "OAUTHBEARER":
-        return None
-    given = (pair.partition("=")[::2] for pair in settings.kafka_oauth_extensions.split(",") if pair)
-    return OAuth(
-        settings.kafka_oauth_token_url,
-        settings.kafka_oauth_client_id,
-        reveal(settings.kafka_oauth_client_secret),
-        settings.kafka_oauth_scope,
-        dict(given),
-        _path(settings.kafka_oauth_cafile),
-    )
+    return FaustIntake(faust_app(faust_options(settings, group)), topics, handler, Bounds(), drain_s=settings.drain_s)
 
 
 def follower(settings: Settings, group: str, topics: tuple[str, ...]) -> KafkaFollower:
