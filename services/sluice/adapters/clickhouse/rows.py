@@ -14,6 +14,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 """Retention is reckoned in 32-bit times, which end in 2106."""
 _NO_WAITS = Waits()
+_json = msgspec.json.Encoder().encode
 
 
 class OutcomeRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
@@ -56,6 +57,7 @@ class OutcomeRow(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     tls_policy: str | None = None
     tls_version: str | None = None
     tls_cipher: str | None = None
+    tls_sessions: str = ""
     size_bytes: int = 0
     queued_at: datetime | None = None
     wait_queue_ms: int = 0
@@ -133,6 +135,8 @@ def outcome_row(entry: Recorded) -> OutcomeRow:
         row.connection_mail = _unsigned(outcome.conversation.mail, 32)
     if tls is not None:
         row.tls_policy, row.tls_version, row.tls_cipher = tls.policy, tls.version, tls.cipher
+    if outcome.tls_sessions:
+        row.tls_sessions = _json(outcome.tls_sessions).decode()
     if source is not None:
         row.source_topic = source.topic
         row.source_partition = _signed(source.partition, 32)
