@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     )
 
     rules_dir: Path | None = Field(None, description="Folder whose *.toml lie over the built-in rules")
-    rules_poll_s: float = Field(5.0, ge=0, le=3600, description="How often it is looked at for changes; 0 for never")
+    rules_poll_s: float = Field(5.0, ge=0, le=3600, description="How often rules_dir is looked at for changes; 0 never")
     dkim_keys_dir: Path | None = Field(None, description="Folder of DKIM private keys: DOMAIN/SELECTOR.pem")
     hash_key: SecretStr = Field(SecretStr("sluice"), description="Key of the addresses' hash in analytics")
 
