@@ -151,11 +151,14 @@ def test_a_fresh_database_comes_to_hold_the_same(settings: Settings, asked: Clic
 
 
 def test_a_difference_is_found_and_named(settings: Settings, asked: ClickHouse) -> None:
-    told("restore", "outcomes", "--into", "other")
+    done = run("restore", "outcomes", "--into", "other")
+    assert f"{3 * MAILS:,} outcomes are in other" in done.stdout
+    assert f"100 %: {3 * MAILS:,} outcomes" in done.stderr
     asked.command("ALTER TABLE other.outcomes_per_day DELETE WHERE tenant_id = 'tenant1'", {"mutations_sync": 2})
     asked.command("ALTER TABLE other.outcomes UPDATE smtp_text = 'x' WHERE event_id = 'e1-2'", {"mutations_sync": 2})
     tables = compared("other", code=1)
     assert {table for table, equal in tables.items() if not equal} == {"outcomes", "outcomes_per_day"}
+    assert "they differ: outcomes, outcomes_per_day" in run("restore", "compare", "other").stdout
 
 
 class Killed(BaseException):

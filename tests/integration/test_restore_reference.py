@@ -160,6 +160,7 @@ def test_lost_topics_are_made_again(settings: Settings) -> None:
         "published": 0, "restore": 4, "newer": 1, "gone": 2,
     }  # fmt: skip
     assert held(settings).keys() == {(TENANTS, "acme")}
+    assert "4 records would be published" in run("restore", "reference", "--dry-run").stdout
     assert run("restore", "reference").exit_code == 2, "nobody was there to be asked"
 
     assert told("restore", "reference", "--yes")["published"] == 4
