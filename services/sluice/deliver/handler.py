@@ -162,8 +162,7 @@ class DeliverHandler:
             self._enqueue(item, path)
 
     async def _find_path(self, item: Item) -> None:
-        envelope = item.mail.envelope
-        path = await self._paths.find(envelope.domain, despite_tls=envelope.despite_tls)
+        path = await self._paths.find((to := item.mail.envelope).domain, despite_tls=to.despite_tls)
         if not item.handed_back:
             self._enqueue(item, path)
 
