@@ -132,13 +132,16 @@ class Lane:
         """Where a mail that may go as far as others are concerned waits for the rate: None for here, in memory.
 
         A mail over the rate books a slot, and comes back for it: most wait in the wheel once, however long the backlog.
+        One that has come back stays, though the wheel is a little early, unless rules put its slot off.
         """
         mail, egress = item.mail, item.egress.name if item.egress else ""
-        slot = mail.progress.slot
-        if slot is None or mail.progress.slot_of == "shared":
+        was = mail.progress.slot
+        if was is None or mail.progress.slot_of == "shared":
             slot = self.allowance.book(now, self.service, RANK[mail.envelope.priority], egress)
         else:
-            slot = self.allowance.slot_now(slot, mail.progress.since or now)
+            slot = self.allowance.slot_now(was, mail.progress.since or now)
+            if slot == was:
+                return None
         return Wait(slot, "rate") if slot - now > patience else None
 
     def _busy_for(self, now: float, rank: int) -> float:
