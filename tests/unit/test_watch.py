@@ -193,8 +193,8 @@ def test_lanes_that_are_held_back_come_first_and_say_by_what_and_until_when() ->
             lane("oak#3", triggered=(("google.daily", "acme", soon.timestamp()),)),
         ]),
         SiteView(
-            site="elm", control=SiteControl(site="elm", reason="migrating", by="jo@desk", at=NOW), sends="when_resumed", sends_at=None,
-            lanes=[],
+            site="elm", control=SiteControl(site="elm", reason="migrating", by="jo@desk", at=NOW), lanes=[],
+            sends="when_resumed", sends_at=None,
         ),
     ]  # fmt: skip
     rows = frames.lanes(views, ALL)

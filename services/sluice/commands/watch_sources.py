@@ -106,9 +106,12 @@ class Sources:
             self._window.take(seen, record.at)
 
     def _look(self) -> Look:
+        survey, self._survey = self._survey, None
         there = parts.reach(self._settings)
-        self._survey = self._survey or parts.survey(self._settings)
-        now = look(self._survey, time.monotonic())
+        survey = survey or parts.survey(self._settings)
+        now = look(survey, time.monotonic())
+        # Kept only if it answered: one that asked a broker which then went away may wait for it for good.
+        self._survey = survey
         self._partitions = there.get("mail.outcome")
         self._published.take(now)
         return now

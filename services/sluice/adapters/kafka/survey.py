@@ -82,6 +82,8 @@ class KafkaSurvey:
         try:
             described = self._admin.describe_consumer_groups(list(names), request_timeout=TIMEOUT_S)
             return {name: self._group(name, future) for name, future in described.items()}
+        except TimeoutError as error:
+            raise KafkaAway(f"Kafka does not tell of its groups within {TIMEOUT_S:g} s") from error
         except KafkaException as error:
             raise self._away(error) from error
 
