@@ -15,7 +15,7 @@ from sluice.compose.sites import Sites
 from sluice.deliver.allowance import Allowance
 from sluice.deliver.moves import SETTLE_S
 from sluice.domain.adaptive import Give
-from sluice.domain.mail import Mail, read_mail
+from sluice.domain.mail import Mail, Progress, read_mail
 from sluice.domain.routing import RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.shaping import IDLE, Gcra, Rate
@@ -172,6 +172,18 @@ async def test_mail_whose_domain_is_another_sites_now_goes_to_that_sites_lane() 
     assert {record.partition for record in sent_on} == {lane_partition("big#0", worker.partitions)}
     assert len(mails) == 4
     assert sorted(worker.done) == [0, 1, 2, 3, 4]
+    await worker.close()
+
+
+async def test_a_mail_that_moves_books_its_time_anew_and_keeps_that_of_a_limit_that_goes_with_it() -> None:
+    rules = rules_with()
+    worker = Worker(rules=with_groups(rules, SiteGroup(Site(name="big"), ("site.example",))))
+    until = worker.clock.now() + 5.0
+    own, shared = Progress(slot=until), Progress(slot=until, slot_of="shared")
+    await worker.take(worker.record(worker.envelope("m1"), progress=own))
+    await worker.take(worker.record(worker.envelope("m2"), progress=shared))
+    mails = [read_mail(record.headers, b"") for record in worker.bus.all(READY["normal"])]
+    assert [mail.progress.slot for mail in mails] == [None, until]
     await worker.close()
 
 

@@ -64,8 +64,10 @@ class Moves:
         lane = lane_for(site, envelope.message_id)
         if lane == envelope.lane:
             return False
+        # A time that it booked was the lane's, or is one of a limit that goes with it.
+        slot = progress.slot if progress.slot_of == "shared" else None
         # A round of its own: in the same partition it would be taken for a repeat of this record.
-        progress = msgspec.structs.replace(progress, round=progress.round + 1, moves=progress.moves + 1)
+        progress = msgspec.structs.replace(progress, round=progress.round + 1, moves=progress.moves + 1, slot=slot)
         headers = with_envelope(item.record.headers, msgspec.structs.replace(envelope, site=site.name, lane=lane))
         headers = with_progress(headers, progress)
         record, home = item.record, self._growth.home(lane)
