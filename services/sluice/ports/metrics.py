@@ -1,68 +1,18 @@
-"""Every metric that a service may show, by name: what it counts, in which unit, and which question it answers.
-
-Whoever has a figure gives it as a :class:`Figure`, when asked and not before: what is counted for each mail is counted
-in plain numbers, and only looked at when somebody scrapes.
-"""
+"""Every metric that a service may show, by name: what it counts, in which unit, and which question it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, Protocol
-
-import msgspec
-
-from sluice.domain.spread import Spread
-
-Service = Literal["compose", "deliver", "wheel", "record"]
-ALL: tuple[Service, ...] = ("compose", "deliver", "wheel", "record")
-FAUST: tuple[Service, ...] = ("compose", "deliver")
-READERS: tuple[Service, ...] = ("compose", "deliver", "wheel")
-OTHER = "other"
-"""Stands for all sites that the rules do not name: labels must stay few however many sites there are."""
-
-_SUFFIXES = {"s": "_seconds", "By": "_bytes", "{mail}/s": "_per_second"}
-
-
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric. ``unit`` as in UCUM: ``s``, ``By``, or what is counted in braces. ``label`` names are bounded sets.
-
-    ``bounds`` are a histogram's, in its unit. Every figure has the label ``service`` besides.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    unit: str
-    meaning: str
-    answers: str
-    labels: tuple[str, ...] = ()
-    services: tuple[Service, ...] = ALL
-    bounds: tuple[float, ...] = ()
-
-    @property
-    def exported(self) -> str:
-        """Its name as Prometheus reads it; a histogram's without ``_bucket``, ``_sum`` and ``_count``."""
-        name = self.name.replace(".", "_") + _SUFFIXES.get(self.unit, "")
-        return f"{name}_total" if self.kind == "counter" else name
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """A metric's value for one set of labels, in the order of :attr:`Metric.labels`."""
-
-    metric: Metric
-    value: float | Spread
-    labels: tuple[str, ...] = ()
-
-
-class Figures(Protocol):
-    """Whoever has figures to tell."""
-
-    def figures(self) -> Iterable[Figure]:
-        """All of them as they stand. Called a few times a minute; must not block."""
-        ...
-
+from sluice.ports.figures import ALL as ALL
+from sluice.ports.figures import FAUST as FAUST
+from sluice.ports.figures import OTHER as OTHER
+from sluice.ports.figures import READERS as READERS
+from sluice.ports.figures import SHORT
+from sluice.ports.figures import Figure as Figure
+from sluice.ports.figures import Figures as Figures
+from sluice.ports.figures import Metric as Metric
+from sluice.ports.machine_metrics import MACHINE_METRICS
 
 _LATENCY = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
-_SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 LIVE = Metric(
     name="sluice.live", kind="gauge", unit="",
@@ -73,11 +23,6 @@ READY = Metric(
     name="sluice.ready", kind="gauge", unit="",
     meaning="1 while the process can do its work, 0 while it loads or waits for Kafka or ClickHouse; what /readyz says",
     answers="Does it work?",
-)  # fmt: skip
-LOOP_DELAY = Metric(
-    name="sluice.event.loop.delay", kind="histogram", unit="s", bounds=_SHORT,
-    meaning="How much later than asked the event loop came back, looked at four times a second",
-    answers="Is the process short of CPU, or does something block it?",
 )  # fmt: skip
 TAKEN = Metric(
     name="sluice.records.taken", kind="counter", unit="{record}", labels=("topic",), services=READERS,
@@ -100,7 +45,7 @@ PUBLISH_QUEUE = Metric(
     answers="Does Kafka keep up with what is written?",
 )  # fmt: skip
 PUBLISH_ACK = Metric(
-    name="sluice.publish.ack", kind="histogram", unit="s", bounds=_SHORT,
+    name="sluice.publish.ack", kind="histogram", unit="s", bounds=SHORT,
     meaning="From publishing to Kafka's acknowledgement, of one record at a time",
     answers="Does Kafka keep up with what is written?",
 )  # fmt: skip
@@ -238,7 +183,7 @@ RECORD_ROWS = Metric(
     answers="Does ClickHouse get batches worth their cost?",
 )  # fmt: skip
 RECORD_STORE = Metric(
-    name="sluice.record.store", kind="histogram", unit="s", services=("record",), bounds=_SHORT,
+    name="sluice.record.store", kind="histogram", unit="s", services=("record",), bounds=SHORT,
     meaning="What ClickHouse takes to store a batch",
     answers="Is ClickHouse well?",
 )  # fmt: skip
@@ -257,112 +202,6 @@ PROMISE = Metric(
     name="sluice.promise", kind="gauge", unit="s", labels=("priority",),
     meaning="How soon mail of the priority is promised to be delivered, as set; alerts compare with it",
     answers="Is mail late?",
-)  # fmt: skip
-CERTIFICATE_EXPIRES = Metric(
-    name="sluice.certificate.expires", kind="gauge", unit="s", labels=("use",),
-    meaning="Until the first certificate of a file that is set ends: kafka_ca, kafka_client, kafka_oauth_ca or "
-    "clickhouse_ca; negative once it has",
-    answers="What stops working by itself, and when?",
-)  # fmt: skip
-DKIM_KEY_DUE = Metric(
-    name="sluice.dkim.key.due", kind="gauge", unit="s", services=("compose",),
-    meaning="Until the oldest DKIM key that a tenant signs with is to be replaced (SLUICE_DKIM_ROTATE_DAYS)",
-    answers="What has to be renewed, and when?",
-)  # fmt: skip
-DKIM_KEYS = Metric(
-    name="sluice.dkim.keys", kind="gauge", unit="{key}", labels=("state",), services=("compose",),
-    meaning="DKIM keys that tenants sign with: fresh, due to be replaced, or missing in the key folder",
-    answers="What has to be renewed, and when?",
-)  # fmt: skip
-PROCESS_CPU = Metric(
-    name="process.cpu", kind="counter", unit="s",
-    meaning="CPU time of the process, its own and the kernel's for it",
-    answers="Is the process short of CPU, or does something block it?",
-)  # fmt: skip
-PROCESS_MEMORY = Metric(
-    name="process.resident.memory", kind="gauge", unit="By",
-    meaning="Memory of the process that is not swapped out",
-    answers="What needs the memory?",
-)  # fmt: skip
-PROCESS_FILES = Metric(
-    name="process.open.fds", kind="gauge", unit="{file}",
-    meaning="Open files, sockets among them",
-    answers="Does it run out of files or connections?",
-)  # fmt: skip
-PROCESS_FILES_MAX = Metric(
-    name="process.max.fds", kind="gauge", unit="{file}",
-    meaning="Most files and sockets that the process may have open (ulimit -n)",
-    answers="Does it run out of files or connections?",
-)  # fmt: skip
-PROCESS_THREADS = Metric(
-    name="process.threads", kind="gauge", unit="{thread}",
-    meaning="Threads of the process",
-    answers="Does something leak?",
-)  # fmt: skip
-PROCESS_STARTED = Metric(
-    name="process.start.time", kind="gauge", unit="s",
-    meaning="When the process was started, in seconds since 1970",
-    answers="Is it started again and again?",
-)  # fmt: skip
-MEMORY_USED = Metric(
-    name="sluice.memory.used", kind="gauge", unit="By",
-    meaning="What counts for sluice_memory_limit_bytes: of all processes there, without file cache that can be dropped",
-    answers="Will the kernel kill it for memory?",
-)  # fmt: skip
-MEMORY_LIMIT = Metric(
-    name="sluice.memory.limit", kind="gauge", unit="By",
-    meaning="The container's limit, of several the one nearest to being reached; without one, the machine's memory",
-    answers="Will the kernel kill it for memory?",
-)  # fmt: skip
-CPU_LIMIT = Metric(
-    name="sluice.cpu.limit", kind="gauge", unit="{cpu}",
-    meaning="CPUs that the process may use: the container's quota, or those of the machine that it may run on",
-    answers="Is the process short of CPU, or does something block it?",
-)  # fmt: skip
-CPU_THROTTLED = Metric(
-    name="sluice.cpu.throttled", kind="counter", unit="s",
-    meaning="Time in which the container's quota kept threads from running, added up over CPUs; only with a quota",
-    answers="Is the process short of CPU, or does something block it?",
-)  # fmt: skip
-DISK_FREE = Metric(
-    name="sluice.disk.free", kind="gauge", unit="By", labels=("folder",),
-    meaning="Free on the disk of a folder: work, temporary, or a name in SLUICE_DISKS; a disk is told once",
-    answers="Does a disk fill up?",
-)  # fmt: skip
-DISK_SIZE = Metric(
-    name="sluice.disk.size", kind="gauge", unit="By", labels=("folder",),
-    meaning="Size of that disk",
-    answers="Does a disk fill up?",
-)  # fmt: skip
-HOST_CPU = Metric(
-    name="sluice.host.cpu", kind="counter", unit="s", labels=("mode",),
-    meaning="CPU time of the machine, all CPUs together: user, system, iowait, steal (taken by its host) or idle",
-    answers="Is the machine busy?",
-)  # fmt: skip
-HOST_MEMORY = Metric(
-    name="sluice.host.memory", kind="gauge", unit="By", labels=("kind",),
-    meaning="Memory of the machine: total, and available without swapping",
-    answers="Is the machine busy?",
-)  # fmt: skip
-HOST_PRESSURE = Metric(
-    name="sluice.host.pressure", kind="counter", unit="s", labels=("resource", "tasks"),
-    meaning="Time in which some, or all, tasks stood for want of cpu, memory or io: of the container, else the machine",
-    answers="Is the machine busy?",
-)  # fmt: skip
-HOST_NETWORK = Metric(
-    name="sluice.host.network", kind="counter", unit="By", labels=("direction",),
-    meaning="Received and sent by all network interfaces but the loopback",
-    answers="Is the network busy, or broken?",
-)  # fmt: skip
-HOST_NETWORK_ERRORS = Metric(
-    name="sluice.host.network.errors", kind="counter", unit="{packet}", labels=("direction",),
-    meaning="Packets that were broken, or dropped for want of room",
-    answers="Is the network busy, or broken?",
-)  # fmt: skip
-HOST_SOCKETS = Metric(
-    name="sluice.host.sockets", kind="gauge", unit="{socket}", labels=("state",),
-    meaning="TCP sockets: in_use, time_wait (closed, their ports not free yet), orphaned (closed, not all sent)",
-    answers="Does it run out of files or connections?",
 )  # fmt: skip
 RULES = Metric(
     name="sluice.rules.info", kind="gauge", unit="", labels=("version",), services=FAUST,
@@ -385,5 +224,8 @@ RULES_REFUSED_AT = Metric(
     answers="Do all workers follow the same rules, and the latest?",
 )  # fmt: skip
 
-METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+METRICS: tuple[Metric, ...] = (
+    *(value for value in list(globals().values()) if isinstance(value, Metric)),
+    *MACHINE_METRICS,
+)
 """All of them."""

@@ -16,7 +16,8 @@ from sluice.adapters.system.certificates import valid_until
 from sluice.domain.errors import SluiceError
 from sluice.domain.reference import SigningKey
 from sluice.domain.rotation import DAY, KeyAge, State, first_due
-from sluice.ports.metrics import CERTIFICATE_EXPIRES, DKIM_KEY_DUE, DKIM_KEYS, Figure
+from sluice.ports.figures import Figure
+from sluice.ports.machine_metrics import CERTIFICATE_EXPIRES, DKIM_KEY_DUE, DKIM_KEYS
 from sluice.runtime.config import Settings
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 
 from sluice.adapters.system.cgroups import ControlGroups
-from sluice.ports.metrics import (
+from sluice.ports.figures import Figure
+from sluice.ports.machine_metrics import (
     CPU_LIMIT,
     CPU_THROTTLED,
     DISK_FREE,
@@ -31,7 +32,6 @@ from sluice.ports.metrics import (
     PROCESS_MEMORY,
     PROCESS_STARTED,
     PROCESS_THREADS,
-    Figure,
 )
 
 _MODES = ("user", "system", "iowait", "steal", "idle")

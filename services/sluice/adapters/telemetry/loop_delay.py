@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterator
 
 from sluice.domain.spread import Spread
-from sluice.ports.metrics import LOOP_DELAY, Figure
+from sluice.ports.figures import Figure
+from sluice.ports.machine_metrics import LOOP_DELAY
 
 EVERY_S = 0.25
 
