@@ -15,7 +15,7 @@ if [ ! -x "$unpacked" ]; then
     exit 3
   fi
   mkdir -p .tools/kube/download .tools/apt/lists/partial .tools/apt/archives/partial
-  apt="timeout 180 apt-get -qq -o Acquire::Retries=2 -o Acquire::http::Timeout=20"
+  apt="timeout 120 apt-get -qq -o Acquire::Retries=2 -o Acquire::http::Timeout=20"
   # A machine that has never looked has no lists, and only root may fetch them to where they belong.
   own="-o Dir::State::lists=$PWD/.tools/apt/lists -o Dir::Cache=$PWD/.tools/apt"
   (
