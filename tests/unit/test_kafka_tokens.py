@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,9 @@ from aiokafka.errors import KafkaConnectionError
 from tests.support.token_endpoint import CLIENT, SECRET, TokenEndpoint
 
 from sluice.adapters.kafka.oauth import OAuth, TokenProvider
+from sluice.commands.doctor_kafka import look_at_kafka
+from sluice.commands.findings import Finding
+from sluice.runtime.config import load_settings
 
 
 class Time:
@@ -66,3 +70,25 @@ async def test_a_refusal_tells_no_secret(endpoint: TokenEndpoint) -> None:
         await provider(endpoint, Time(), "wr0ng").token()
     assert "wr0ng" not in repr(logs) + repr(error.value)
     assert logs[0]["event"] == "kafka.token_not_had"
+
+
+@pytest.mark.parametrize(("secret", "state", "words"), [(SECRET, "ok", "given by"), ("wr0ng", "fail", "HTTP 401")])
+async def test_the_doctor_asks_for_a_token_before_it_asks_kafka(
+    endpoint: TokenEndpoint, secret: str, state: str, words: str
+) -> None:
+    """Kafka's client would only say that nobody answered."""
+    settings = load_settings(
+        kafka_bootstrap="127.0.0.1:1",
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="OAUTHBEARER",
+        kafka_oauth_token_url=endpoint.url,
+        kafka_oauth_client_id=CLIENT,
+        kafka_oauth_client_secret=secret,
+    )
+
+    def look() -> Finding:
+        return next(look_at_kafka(settings))
+
+    found = await asyncio.to_thread(look)
+    assert (found.check, found.state) == ("Kafka token", state)
+    assert words in found.detail

@@ -31,6 +31,9 @@ def look_at_kafka(settings: Settings) -> Iterator[Finding]:
     found = list(
         guarded("Kafka certificate", "correct SLUICE_KAFKA_SSL_CERTFILE, _KEYFILE", lambda: _certificate(settings))
     )
+    found += guarded(
+        "Kafka token", "correct SLUICE_KAFKA_OAUTH_TOKEN_URL and what is sent to it", lambda: _token(settings)
+    )
     yield from found
     if any(finding.state == "fail" for finding in found):
         return
@@ -52,6 +55,15 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
         yield doubtful("Kafka certificate", f"{shown}, {left} days", "renew it, and restart: it is read at start")
     else:
         yield ok("Kafka certificate", shown)
+
+
+def _token(settings: Settings) -> Iterator[Finding]:
+    # Imported here: Faust costs a second.
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        from sluice.runtime.faust_options import ask_for_token
+
+        if ask_for_token(settings):
+            yield ok("Kafka token", f"given by {settings.kafka_oauth_token_url}")
 
 
 def _topics(settings: Settings, partitions: Mapping[str, int]) -> Iterator[Finding]:

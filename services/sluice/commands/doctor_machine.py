@@ -52,8 +52,8 @@ def _certificate(use: str, path: Path) -> Iterator[Finding]:
 
 
 def _rules(settings: Settings) -> Iterator[Finding]:
-    wiring.rules(settings)
-    yield ok("rules", f"those in {settings.rules_dir}" if settings.rules_dir else "the built-in ones")
+    version = wiring.rules(settings).version
+    yield ok("rules", f"{f'those in {settings.rules_dir}' if settings.rules_dir else 'the built-in ones'}: {version}")
 
 
 def _routes(settings: Settings) -> Iterator[Finding]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 from sluice.adapters.kafka.app import FaustOptions
-from sluice.adapters.kafka.oauth import OAuth
+from sluice.adapters.kafka.oauth import OAuth, ask_once
 from sluice.runtime.config import Settings
 from sluice.runtime.kafka_options import reveal
 
@@ -29,6 +30,15 @@ def faust_options(settings: Settings, group: str) -> FaustOptions:
         ssl_key_password=reveal(settings.kafka_ssl_key_password) or None,
         oauth=_oauth(settings),
     )
+
+
+def ask_for_token(settings: Settings) -> bool:
+    """Whether there was one to ask for, and it was had; raises :class:`SluiceError`."""
+    oauth = _oauth(settings)
+    if oauth is None:
+        return False
+    asyncio.run(ask_once(oauth))
+    return True
 
 
 def _oauth(settings: Settings) -> OAuth | None:

@@ -15,6 +15,8 @@ import structlog
 from aiokafka.abc import AbstractTokenProvider  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaConnectionError  # type: ignore[import-untyped]
 
+from sluice.domain.errors import SluiceError
+
 log = structlog.get_logger(__name__)
 ASK_S = 10.0
 """Seconds that the token endpoint may take."""
@@ -99,6 +101,14 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             ) as response,
         ):
             return msgspec.json.decode(await response.read(), type=_Answer)
+
+
+async def ask_once(oauth: OAuth) -> None:
+    """Whether a token is to be had; raises :class:`SluiceError` that says why not."""
+    try:
+        await TokenProvider(oauth).token()
+    except KafkaConnectionError as error:
+        raise SluiceError(str(error.args[0])) from error
 
 
 def _life(token: str, now: float) -> float:
