@@ -201,3 +201,30 @@ async def test_a_mail_is_not_put_off_by_one_who_stood_still() -> None:
     assert worker.waiting() == []
     assert worker.done == []
     await worker.close()
+
+
+async def test_an_attempt_that_is_handed_back_before_its_content_is_sent_is_told_to_the_next_owner() -> None:
+    """Written down it would be in doubt otherwise, and held where the sender wants that, at each rebalance."""
+    worker = Worker()
+    books = worker.handler._books
+    asked = 0
+
+    def ours() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 1
+
+    books.ours = ours
+    record = worker.record(worker.envelope("m0"))
+    await worker.take(record)
+    assert [outcome.event_type for outcome in worker.outcomes()] == ["attempted"]
+    leaving = asyncio.create_task(worker.handler.revoked({record.partition}))
+    for _ in range(30):
+        await asyncio.sleep(0.02)
+        await worker.clock.advance(0.05)
+    await leaving
+    assert worker.mailer.taken == []
+    attempts = worker.handler._attempts
+    assert attempts.take_unsent(record.partition) == [(record.topic, record.offset)]
+    assert attempts.take_unsent(record.partition) == [], "told twice, it would close a later attempt"
+    await worker.close()

@@ -331,7 +331,9 @@ class Partition(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         worker = self.worker
         started = [(TOPIC, offset) for offset in worker.at("attempting", "sent")] + worker.ledger.untaken()
-        self.log.append(encode_checkpoint(Checkpoint({TOPIC: worker.window.finished_beyond()}, started)))
+        unsent = [(TOPIC, offset) for offset in worker.at("unsent")]
+        finished = {TOPIC: worker.window.finished_beyond()}
+        self.log.append(encode_checkpoint(Checkpoint(finished, started, unsent=unsent, node=worker.name)))
 
     @rule()
     def ask_for_commit(self) -> None:
@@ -355,12 +357,19 @@ class Partition(RuleBasedStateMachine):
         assert len(self.to_send(self.successor()) - self.opened_late) <= BOUND, "more is repeated than was unfinished"
 
     @precondition(may_write_checkpoint)
-    @rule(stored=st.booleans())
-    def hand_over(self, stored: bool) -> None:
-        """Attempts under way end, the rest goes back; ``stored`` is whether the last commit still came through."""
+    @rule(stored=st.booleans(), unsent=st.booleans())
+    def hand_over(self, stored: bool, unsent: bool) -> None:
+        """Attempts under way end, the rest goes back; ``stored`` is whether the last commit still came through.
+
+        ``unsent``: those go back too whose content has not been sent.
+        """
         doubted = self.doubts.copy()
         for offset in self.worker.at("attempting"):
-            self.send(offset)
+            if unsent:
+                self.worker.hands[offset] = "unsent"
+                self.doubtful.discard(offset)
+            else:
+                self.send(offset)
         for offset in self.worker.at("sent"):
             self.conclude(offset, "delivered")
         for offset in self.worker.at("deferred"):

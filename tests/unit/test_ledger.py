@@ -166,3 +166,19 @@ def test_what_comes_late_opens_nothing_that_was_concluded() -> None:
         ledger.replay(entry(kind, 5, node=node))  # type: ignore[arg-type]
     assert ledger.take("m", 0, (TOPIC, 5)) == Finished("outcome")
     assert ledger.untaken() == []
+
+
+def test_what_was_handed_back_unsent_is_nobodys_doubt() -> None:
+    """A clean hand-over between writing an attempt down and sending its content."""
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5, node="a"))
+    ledger.restore(Checkpoint({}, [], unsent=[(TOPIC, 5)], node="a"))
+    assert ledger.take("m", 0, (TOPIC, 5)) == Fresh()
+
+
+def test_what_one_hands_back_unsent_leaves_anothers_attempt_open() -> None:
+    ledger = Ledger()
+    ledger.replay(entry("attempted", 5, node="a"))
+    ledger.replay(entry("attempted", 5, node="b", attempt=2))
+    ledger.restore(Checkpoint({}, [], unsent=[(TOPIC, 5)], node="a"))
+    assert ledger.take("m", 0, (TOPIC, 5)) == InDoubt(2)

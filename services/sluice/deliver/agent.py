@@ -106,6 +106,7 @@ class DeliverService:
             self._certain_partitions,
             self._handler.started,
             self._handler.lane_states,
+            settings.node,
         )
         self._handler.before_leaving = self._last_checkpoints
         books.ours = lambda: self._intake.certain
@@ -165,8 +166,9 @@ class DeliverService:
 
     async def _last_checkpoints(self, leaving: set[int]) -> None:
         # One who stood still would overrule what the owner since then has written.
+        unsent = {partition: self._attempts.take_unsent(partition) for partition in leaving}
         if self._intake.certain:
-            await self._checkpoints.write_for(leaving)
+            await self._checkpoints.write_for(leaving, unsent)
 
     def _follow(self, rules: Rules) -> None:
         self._named = frozenset(site.name for site in rules.sites.all)

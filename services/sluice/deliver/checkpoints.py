@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import msgspec
 
 from sluice.domain.lanes import LaneState
-from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, encode_checkpoint
+from sluice.domain.ledger import CHECKPOINT_TYPE, Checkpoint, Place, encode_checkpoint
 from sluice.domain.topics import OUTCOME
 from sluice.ports.bus import Bus, Record
 from sluice.ports.clock import Clock
@@ -26,7 +28,9 @@ class Checkpoints:
         partitions: Callable[[], set[int]],
         started: Callable[[int], list[tuple[str, int]]],
         lanes: Callable[[int], dict[str, LaneState]],
+        node: str = "",
     ) -> None:
+        self._node = node
         self._intake = intake
         self._bus = bus
         self._clock = clock
@@ -47,8 +51,8 @@ class Checkpoints:
         self._last = {number: last for number, last in self._last.items() if number in owned}
         await self.write_for(owned)
 
-    async def write_for(self, partitions: set[int]) -> None:
-        """Checkpoints of some partitions.
+    async def write_for(self, partitions: set[int], unsent: Mapping[int, list[Place]] | None = None) -> None:
+        """Checkpoints of some partitions; ``unsent`` tells by partition which attempts were handed back unsent.
 
         When partitions are added, Kafka may give us one before our producer has heard of it: nothing can have been
         written down there, so there is nothing to tell yet.
@@ -56,6 +60,8 @@ class Checkpoints:
         known = self._bus.partitions(OUTCOME)
         for number in sorted(number for number in partitions if number < known):
             checkpoint = Checkpoint(self._intake.finished_beyond(number), self._started(number), self._lanes(number))
+            if unsent and unsent.get(number):
+                checkpoint = msgspec.structs.replace(checkpoint, unsent=unsent[number], node=self._node)
             if checkpoint == _NOTHING and self._last.get(number, _NOTHING) == _NOTHING:
                 continue
             self._last[number] = checkpoint

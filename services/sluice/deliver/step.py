@@ -15,6 +15,7 @@ from sluice.domain.adaptive import THROTTLED
 from sluice.domain.bounce import Verdict, classify
 from sluice.domain.conclusion import Way
 from sluice.domain.conversation import Transcript
+from sluice.domain.ledger import Place
 from sluice.domain.outcome import Outcome, OutcomeType
 from sluice.domain.retry import next_attempt
 from sluice.domain.rules import Rules
@@ -46,6 +47,7 @@ class Attempts:
         self._clock = clock
         self._rules = rules
         self._spread = spread
+        self._unsent: set[tuple[int, Place]] = set()
 
     def follow(self, rules: Rules) -> None:
         """Other rules are in force, for replies that come from now on."""
@@ -74,6 +76,7 @@ class Attempts:
         started = self._clock.now()
         item.attempted(started)
         item.attempts += 1
+        self._unsent.discard(place := (item.record.partition, (item.record.topic, item.record.offset)))
         way = Way(connection.host, connection.address, connection.tls, _egress(item))
         began = self._outcome(item, "attempted", started, way=msgspec.structs.replace(way, sessions=sessions))
         stored = self._books.record(began, item.record.partition)
@@ -81,6 +84,7 @@ class Attempts:
         async def before_data() -> None:
             await stored
             if not await self._books.until_ours(item) or item.handed_back:
+                self._unsent.add(place)
                 raise HandedBackError
 
         lane.begin(item, started)
@@ -100,6 +104,12 @@ class Attempts:
             return False
         self.conclude(item, result, lane, way, started, talk)
         return True
+
+    def take_unsent(self, partition: int) -> list[Place]:
+        """Records of a partition whose attempt was written down and handed back unsent: its next owner must know."""
+        found = [place for number, place in self._unsent if number == partition]
+        self._unsent -= {(partition, place) for place in found}
+        return found
 
     def conclude(
         self, item: Item, result: Result, lane: Lane, way: Way, started: float, talk: Transcript | None = None

@@ -50,6 +50,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     finished: dict[str, list[Range]]
     started: list[Place]
     lanes: dict[str, LaneState] = {}
+    unsent: list[Place] = []
+    """Attempts of ``node`` that were written down and handed back before their content was sent."""
+    node: str = ""
 
 
 class Fresh(msgspec.Struct, frozen=True):
@@ -134,12 +137,20 @@ class Ledger:
             self._deferred[place] = put_off
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Learn from a checkpoint, in log order: it replaces what earlier ones said of finished ranges."""
+        """Learn from a checkpoint, in log order: it replaces what earlier ones said of finished ranges.
+
+        What was never sent is begun anew, and in nobody's doubt; another worker's attempt stays open.
+        """
         self._ranges = {topic: merged(ranges) for topic, ranges in checkpoint.finished.items()}
         self.lanes = checkpoint.lanes
         for place in checkpoint.started:
             if place not in self._finished and place not in self._deferred:
                 self._started.setdefault(place, {_UNKNOWN: 0})
+        for place in checkpoint.unsent:
+            started = self._started.get(place, {})
+            started.pop(checkpoint.node, None)
+            if not started:
+                self._started.pop(place, None)
         for place in [place for place in self._started if self._in_ranges(place)]:
             del self._started[place]
 
