@@ -47,6 +47,12 @@ def test_a_mail_is_followed_to_its_end_and_found_again_by_address_and_message_id
     assert deferred["smtp_code"] >= 400
     assert deferred["next_attempt_at"]
     assert deferred["tls_policy"]
+    said = deferred["conversation"]
+    assert (said[-1]["phase"], said[-1]["reply"][:3]) == ("rcpt", str(deferred["smtp_code"]))
+    assert to not in json.dumps(said)
+    delivered = told["timeline"][-1]
+    assert [each["phase"] for each in delivered["conversation"]][-1] == "dot"
+    assert delivered["connection_mail"] >= 1
     header = told["timeline"][0]["rfc5322_message_id"]
 
     assert [found["message_id"] for found in json.loads(sluice(stack, "mail", to, "--json"))] == [message_id]

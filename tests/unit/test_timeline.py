@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from sluice.adapters.clickhouse.queries import Entry
+from sluice.commands.conversation import conversation_lines, conversations
 from sluice.commands.following import follow
 from sluice.commands.timeline import heading, timeline_line, timeline_table, what_next
+from sluice.domain.conversation import Exchange
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 
@@ -32,6 +34,11 @@ STORY = [
         "deferred", 1.5, attempt=1, mx_host="mx.site.example", mx_address="192.0.2.1", tls_version="TLSv1.3",
         tls_policy="mta_sts", smtp_code=451, smtp_phase="rcpt", smtp_text="4.7.1 greylisted", smtp_enhanced="4.7.1",
         rule="greylisting", category="transient", duration_ms=1200.0, next_attempt_at=NOW + timedelta(minutes=5),
+        connection_mail=3, conversation=[
+            Exchange("mail", "MAIL FROM:<…>", "250 2.1.0 ok", 0.4),
+            Exchange("log", ms=5.25),
+            Exchange("rcpt", "RCPT TO:<…>", "451 4.7.1 greylisted", 1_150.0),
+        ],
     ),
     entry("delivered", 301, attempt=2, smtp_code=250, smtp_phase="dot", smtp_text="ok", wait_retry_ms=299_000),
 ]  # fmt: skip
@@ -64,6 +71,20 @@ def test_a_timeline_says_when_it_was_published_and_of_each_attempt_where_how_and
         assert part in deferred
     assert "retry 4 min 59 s" in text
     assert what_next(STORY, NOW) == "Delivered 5 min 1 s after it was published; nothing more happens."
+
+
+def test_what_was_said_stands_below_with_the_time_that_it_took() -> None:
+    out = io.StringIO()
+    Console(file=out, width=240).print(*conversations(STORY))
+    title, *rest = [line.strip() for line in out.getvalue().splitlines() if line.strip()]
+    assert title == "attempt 1 with mx.site.example, mail 3 of its connection: deferred"
+    said = [line.split("  ")[0] for line in rest[2:]]
+    assert said == ["mail", "log", "rcpt"]
+    assert "(until the attempt is written down)" in rest[3]
+    assert rest[4].endswith("1.1 s") or rest[4].endswith("1.2 s")
+    lines = conversation_lines(STORY[2])
+    assert lines[0] == "    mail         0.4 ms  MAIL FROM:<…>  250 2.1.0 ok"
+    assert conversation_lines(STORY[0]) == []
 
 
 def test_the_heading_says_which_mail_it_is() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sluice.commands.conversation import conversation_lines
 from sluice.commands.output import say
 from sluice.commands.timeline import ended, heading, timeline_line, what_next
 
@@ -40,7 +41,8 @@ def follow(
                     headed.add(name)
                     say(heading(name, entries))
                 for entry in fresh:
-                    say(f"{f'{name}  ' if len(found) > 1 else ''}{timeline_line(entry)}")
+                    named = f"{name}  " if len(found) > 1 else ""
+                    say("\n".join([f"{named}{timeline_line(entry)}", *conversation_lines(entry)]))
                 if fresh:
                     say(f"  {what_next(entries, datetime.now(UTC))}")
             sys.stdout.flush()
