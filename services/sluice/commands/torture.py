@@ -34,6 +34,7 @@ def torture(
     faults: Annotated[str, typer.Option(metavar="KIND,KIND", help=KIND_HELP)] = ",".join(KINDS),
     every: Annotated[float, typer.Option(min=0.5, help="About one fault in so many seconds.")] = 4.0,
     longest_stop: Annotated[float, typer.Option(min=4, help="Most seconds that a worker is suspended.")] = 25.0,
+    static: Annotated[bool, typer.Option("--static", help="Workers are static members of Kafka's groups.")] = False,
     seed: Annotated[int, typer.Option(help="Another number draws other faults.")] = 1,
     plan: Annotated[
         Path | None,
@@ -74,6 +75,7 @@ def torture(
             kinds=_kinds(faults),
             every=every,
             longest_stop=longest_stop,
+            static_members=static,
         )
     if dry:
         print_json(chosen)

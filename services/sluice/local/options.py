@@ -36,5 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which the mailbox ends a silence, its own too."""
     sink: Literal["mailbox", "fast"] = "mailbox"
     """``fast`` counts mails and keeps none of them."""
+    static_members: bool = False
+    """Have compose and deliver keep their place in Kafka's groups through a restart, as the chart's pods do."""
     environment: dict[str, str] = {}
     """Further settings for every service."""

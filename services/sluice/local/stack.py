@@ -147,10 +147,11 @@ def service_child(stack: LocalStack, name: str, after: tuple[str, ...] = ()) -> 
     """One process of a service; ``name`` is ``compose-1`` and the like, ``after`` the parts that must be ready."""
     service, _, _ = name.rpartition("-")
     port = stack.ports[name]
+    static = {"SLUICE_KAFKA_INSTANCE_ID": name} if stack.options.static_members else {}
     return Child(
         name=name,
         command=[sys.executable, "-m", f"sluice.{service}"],
-        env={**stack.environment, "SLUICE_NODE": name, "SLUICE_HEALTH_PORT": str(port)},
+        env={**stack.environment, **static, "SLUICE_NODE": name, "SLUICE_HEALTH_PORT": str(port)},
         ready=Url(f"http://{LOOPBACK}:{port}/readyz"),
         alive=Alive(check=Url(f"http://{LOOPBACK}:{port}/healthz")),
         ready_timeout=120.0,

@@ -85,6 +85,7 @@ def prepare(plan: Plan, data: Path, first_port: int, say: Say) -> LocalStack:
         rules=RULES,
         first_port=first_port,
         examples=True,
+        static_members=plan.static_members,
         environment={
             **ENVIRONMENT,
             "SLUICE_ROUTES": ",".join(routes),

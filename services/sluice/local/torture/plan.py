@@ -71,6 +71,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     domains: int = 40
     hold_every: int = 10
     """Of so many mails one is to be held when it is in doubt, rather than sent again; 0 for none."""
+    static_members: bool = False
+    """Whether workers keep their place in Kafka's groups through a restart (KIP-345), as the chart's pods do."""
     faults: tuple[Fault, ...] = ()
 
 
@@ -97,6 +99,7 @@ def draw(
     kinds: Sequence[Kind] = KINDS,
     every: float = 4.0,
     longest_stop: float = 25.0,
+    static_members: bool = False,
 ) -> Plan:
     """A plan of about one fault in ``every`` seconds, all over ``duration`` seconds after the first mail.
 
@@ -137,7 +140,7 @@ def draw(
         waiting = waiting or rng.sample(kinds, len(kinds))
         at += rng.uniform(0.5, 1.5) * every
     ordered = tuple(sorted(faults, key=lambda fault: (fault.at, fault.target)))
-    return Plan(seed=seed, mails=mails, rate=rate, workers=dict(workers), faults=ordered)
+    return Plan(seed=seed, mails=mails, rate=rate, workers=dict(workers), static_members=static_members, faults=ordered)
 
 
 SETTLES = 3.0
