@@ -5,9 +5,10 @@ from __future__ import annotations
 from sluice.adapters.memory.bus import MemoryBus
 from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.follower import MemoryFollower
-from sluice.domain.mail import NOT_BEFORE, RETURN_TO
+from sluice.domain.mail import NOT_BEFORE, PROGRESS, PUBLISHED_AT, RETURN_TO
 from sluice.domain.topics import DEAD, READY, SEND, WHEEL
 from sluice.ports.intake import Taken
+from sluice.ports.spans import Rested
 from sluice.wheel.turner import RESTING_RECORDS, WheelTurner
 
 TOPICS = dict.fromkeys((*WHEEL.values(), DEAD), 1) | dict.fromkeys((*READY.values(), *SEND.values()), 4)
@@ -128,3 +129,37 @@ async def test_what_rested_of_a_partition_that_left_is_forgotten() -> None:
     wheel.follower.revoke((WHEEL["10s"], 0))
     await wheel.turn_after(20.0)
     assert wheel.bus.all(READY["high"]) == []
+
+
+class Told:
+    """Hears of what has left the wheel."""
+
+    def __init__(self) -> None:
+        self.rested_: list[Rested] = []
+
+    def rested(self, _: object, rested: Rested) -> None:
+        """See :class:`sluice.ports.spans.Spans`."""
+        self.rested_.append(rested)
+
+
+async def test_how_long_it_rested_is_told_when_it_leaves_the_wheel_and_not_between_tiers() -> None:
+    """Since it was put off, or, of an event for later, since it was published."""
+    wheel, told = Wheel(), Told()
+    wheel.turner._spans = told  # type: ignore[assignment]
+    put_in = wheel.clock.now()
+    put_off = wheel.record("5m", 0, 305.0)
+    put_off.headers.append((PROGRESS, f'{{"reason":"retry","since":{put_in - 1}}}'.encode()))
+    scheduled = wheel.record("5m", 1, 306.0, "mail.send.normal:1")
+    scheduled.headers.append((PUBLISHED_AT, str(round((put_in - 9_000) * 1000)).encode()))
+    odd = wheel.record("5m", 2, 307.0)
+    odd.headers.append((PROGRESS, b'{"since":-1e300}'))
+    wheel.follower.put(put_off, scheduled, odd)
+    await wheel.turner.turn()
+    await wheel.turn_after(308.0)
+    found = [(each.to, each.reason, round(each.until - each.since)) for each in told.rested_]
+    assert found == [
+        ("mail.ready.high", "retry", 309),
+        ("mail.send.normal", "schedule", 9_308),
+        ("mail.ready.high", "other", 308),
+    ]
+    assert [round(each.until - each.due) for each in told.rested_] == [3, 2, 1]

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from sluice.domain.errors import Undecodable
-from sluice.domain.mail import NOT_BEFORE, PROGRESS, PUBLISHED_AT, RETURN_TO, Waits
+from sluice.domain.mail import NOT_BEFORE, PROGRESS, PUBLISHED_AT, RETURN_TO, Instant, Waits
 from sluice.domain.schedule import Enter, next_step, rests_until
 from sluice.domain.topics import READY, SEND, WHEEL
 from sluice.ports.bus import Record
@@ -24,10 +24,14 @@ REASONS: tuple[str, ...] = (*Waits.__struct_fields__, "other")
 
 class _Why(msgspec.Struct, frozen=True):
     reason: str | None = None
-    since: float | None = None
+
+
+class _Since(msgspec.Struct, frozen=True):
+    since: Instant | None = None
 
 
 _why = msgspec.json.Decoder(_Why).decode
+_since = msgspec.json.Decoder(_Since).decode
 
 
 def due_at(record: Taken) -> float:
@@ -64,7 +68,7 @@ def rests_since(record: Taken) -> float:
     if _milliseconds.fullmatch(published):
         return int(published) / 1000
     try:
-        return _why(headers.get(PROGRESS, b"{}")).since or record.stored_at
+        return _since(headers.get(PROGRESS, b"{}")).since or record.stored_at
     except (msgspec.DecodeError, UnicodeDecodeError):
         return record.stored_at
 
