@@ -45,6 +45,8 @@ ENVIRONMENT = {
 replaced before patience ends: mail that only that could bring back is late, not lost, and the report says who ended.
 """
 TELL_EVERY = 2.0
+LONG_STOP = 30.0
+"""Seconds of suspension after which a keeper might replace a worker for not answering."""
 QUIET = 12.0
 """Seconds without a mail at the receiving server after which none is expected any more."""
 Say = Callable[[str], None]
@@ -131,7 +133,9 @@ class Laboratory:
         self._proxies = {
             name: Proxy(stack.ports[f"{name}-proxy"], stack.ports[target]) for name, target in behind.items()
         }
-        self._processes = Processes(stack.children, stack.folder.logs)
+        # Its keeper would replace it: nobody would see what it does when it wakes.
+        long_stopped = frozenset(each.target for each in plan.faults if each.kind == "stop" and each.lasts > LONG_STOP)
+        self._processes = Processes(stack.children, stack.folder.logs, long_stopped)
         self._publisher = Publisher(stack.settings.kafka_bootstrap, plan)
         self._faults = Faults(stack, self._processes, self._proxies, say)
 

@@ -23,8 +23,11 @@ AGAIN = Restart(initial=0.3, longest=2.0, steady=5.0, quick_deaths=1_000_000_000
 class Processes:
     """Children by name. Nothing runs before :meth:`up`."""
 
-    def __init__(self, children: Iterable[Child], logs: Path) -> None:
+    def __init__(self, children: Iterable[Child], logs: Path, unwatched: frozenset[str] = frozenset()) -> None:
+        """``unwatched`` are not replaced for not answering."""
         self._children = {child.name: msgspec.structs.replace(child, restart=AGAIN) for child in children}
+        for name in unwatched & self._children.keys():
+            self._children[name] = msgspec.structs.replace(self._children[name], alive=None)
         self._logs = logs
         self._keepers: dict[str, Keeper] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
