@@ -199,15 +199,18 @@ def test_lanes_that_are_held_back_come_first_and_say_by_what_and_until_when() ->
     ]  # fmt: skip
     rows = frames.lanes(views, ALL)
     assert [(row.site, row.lane.lane if row.lane else None) for row in rows] == [
-        ("elm", None), ("oak", "oak#2"), ("oak", "oak#1"), ("oak", "oak#0"), ("oak", "oak#3"),
+        ("elm", None), ("oak", "oak#2"), ("oak", "oak#3"), ("oak", "oak#1"), ("oak", "oak#0"),
     ]  # fmt: skip
     assert rows[0].why == "migrating (jo@desk)"
     assert (rows[1].why, rows[1].until) == ("421 come back", soon)
-    assert (rows[4].why, rows[4].until) == ("trigger google.daily on acme", soon)
+    assert (rows[2].why, rows[2].until) == ("trigger google.daily on acme", soon)
     assert [row.site for row in frames.lanes(views, Filters(site="elm"))] == ["elm"]
     text = shown(frame(Window(), lanes=rows))
     assert "421 come back" in text
     assert "in 5 min" in text
+    plain = shown(frame(Window(), lanes=rows[3:]))
+    assert "900" in plain
+    assert "until" not in plain
 
 
 def test_a_service_that_nobody_runs_is_a_problem() -> None:

@@ -180,7 +180,7 @@ _HELD_BACK = ("suspended", "paused", "penalised", "slowed")
 def _order(row: LaneRow) -> tuple[int, int, int, str]:
     if row.lane is None:
         return (0, 0, 0, row.site)
-    held = _HELD_BACK.index(row.lane.state) if row.lane.state in _HELD_BACK else len(_HELD_BACK)
+    held = _HELD_BACK.index(row.lane.state) if row.lane.state in _HELD_BACK else len(_HELD_BACK) + (not row.why)
     return (held, -row.lane.queued, -row.lane.connections, row.lane.lane)
 
 

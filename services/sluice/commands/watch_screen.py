@@ -129,22 +129,25 @@ def _topics(frame: Frame, rows: int) -> Table:
 def _lanes(lanes: Sequence[LaneRow], rows: int, now: datetime) -> Table:
     from rich.text import Text
 
-    made = _table(
-        _title("lanes", lanes, rows), "site", "lane", "state", "rate", "open>", "queued>", "sends again", "why", "until"
-    )
-    for row in lanes[:rows]:
-        lane = row.lane
-        until = f"{row.until:%H:%M:%S}" if row.until is not None else ""
-        if lane is None:
-            made.add_row(row.site, "", Text("suspended", "magenta"), "", "", "", "", Text(row.why), until)
-            continue
-        when = again(lane, now) if lane.sends != "now" else ""
-        made.add_row(
-            row.site, lane.lane.rpartition("#")[2], Text(lane.state, _LANES.get(lane.state, "")), lane.rate,
-            f"{lane.connections:,}", f"{lane.queued:,}", when, Text(row.why[:70]),
-            until if until and lane.sends_at is None else "",
-        )  # fmt: skip
+    heads = ("site", "lane", "state", "rate", "open>", "queued>", "sends again", "why", "until")
+    cells = [_lane(row, now) for row in lanes[:rows]]
+    # Nothing is held back: three columns less.
+    kept = [place for place in range(len(heads)) if any(row[place] for row in cells)]
+    made = _table(_title("lanes", lanes, rows), *(heads[place] for place in kept))
+    for row in cells:
+        made.add_row(*(Text(row[place], _LANES.get(row[place], "")) for place in kept))
     return made
+
+
+def _lane(row: LaneRow, now: datetime) -> tuple[str, ...]:
+    until = f"{row.until:%H:%M:%S}" if row.until is not None else ""
+    lane = row.lane
+    if lane is None:
+        return (row.site, "", "suspended", "", "", "", "", row.why, until)
+    return (
+        row.site, lane.lane.rpartition("#")[2], lane.state, lane.rate, f"{lane.connections:,}", f"{lane.queued:,}",
+        again(lane, now) if lane.sends != "now" else "", row.why[:70], until if lane.sends_at is None else "",
+    )  # fmt: skip
 
 
 def _slowest(sites: Sequence[SiteTimes], rows: int) -> Table:

@@ -1,0 +1,88 @@
+"""What was published and what the mailbox holds: the truth that answers are held against. ClickHouse is not asked."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sluice.adapters.embedded.mailbox_store import Mailbox
+from sluice.local.traffic import CLOSED, Mail, Raw, Traffic
+
+REFUSED = ("+bounce", "+reply5")
+"""Words in an address for which the mailbox refuses for good."""
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """A recipient as published: when (seconds since the epoch), and the campaign."""
+
+    at: float
+    campaign: str
+
+
+class Noted:
+    """The demo's traffic; remembers what it hands out to be published."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.examples: Path = traffic.examples
+        self.sent: dict[str, Sent] = {}
+        self.again: set[str] = set()
+        self.suppressed = 0
+        self.refused = 0
+        self._traffic = traffic
+        self._unwanted = set(traffic.suppressed)
+
+    def __iter__(self) -> Iterator[Mail | Raw]:
+        for item in self._traffic:
+            if isinstance(item, Mail):
+                self._note(item.event)
+            yield item
+
+    def _note(self, event: dict[str, Any]) -> None:
+        now = time.time()
+        for field in ("to", "cc", "bcc"):
+            for entry in event.get(field, ()):
+                address = str(entry["email"] if isinstance(entry, dict) else entry)
+                if address in self.sent:
+                    self.again.add(address)
+                self.sent[address] = Sent(now, event.get("campaign_id") or "")
+                self.suppressed += address in self._unwanted
+                local, _, domain = address.rpartition("@")
+                self.refused += domain != CLOSED and any(word in local for word in REFUSED)
+
+
+class Truth(msgspec.Struct, frozen=True, kw_only=True):
+    """Mails by Message-ID, so that one that came twice counts once; milliseconds from publishing to the reply."""
+
+    delivered: dict[str, int]
+    by_campaign: dict[str, int]
+    refused: int
+    suppressed: int
+    took_ms: list[float]
+
+
+def read_truth(noted: Noted, mailbox: Mailbox) -> Truth:
+    """Count the mailbox, once all is quiet."""
+    domains, campaigns = Counter[str](), Counter[str]()
+    took = []
+    seen: set[str | None] = set()
+    for mail in mailbox.received():
+        if mail.rfc5322_message_id in seen:
+            continue
+        seen.add(mail.rfc5322_message_id)
+        (address,) = mail.rcpt_to
+        domains[address.rpartition("@")[2]] += 1
+        sent = noted.sent.get(address)
+        if sent is None:
+            continue
+        campaigns[sent.campaign] += 1
+        if address not in noted.again and mail.replied_at is not None:
+            took.append((mail.replied_at - sent.at) * 1000)
+    return Truth(
+        delivered=dict(domains), by_campaign=dict(campaigns), refused=noted.refused, suppressed=noted.suppressed,
+        took_ms=sorted(took),
+    )  # fmt: skip
