@@ -163,3 +163,20 @@ def test_prometheus_takes_the_rules_and_the_queries_and_wakes_somebody_when_it_s
         [sys.executable, MONITORING / "check.py", str(PROMTOOL)], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, f"{checked.stdout}{checked.stderr}"
+
+
+def test_a_machine_without_promtool_and_apt_is_told_so(tmp_path: Path) -> None:
+    """``make monitoring-check`` skips then; anything else than status 3 fails it."""
+    script = tmp_path / "deploy/monitoring/promtool.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(MONITORING / "promtool.sh", script)
+    (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
+    ended = subprocess.run(
+        [str(shutil.which("sh")), script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert "no promtool" in ended.stderr
+
+
+def test_continuous_integration_runs_promtool() -> None:
+    assert "make monitoring-check" in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
