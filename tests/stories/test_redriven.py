@@ -87,11 +87,13 @@ def test_a_plan_whose_driver_is_killed_drives_each_mail_once(stack: Stack) -> No
         {"p": plan},
     )
     assert {row["redrive_of"]: (row["priority"], row["mails"]) for row in made} == dict.fromkeys(first, ("bulk", 1))
-    marked = stack.query(
+    marked = (
         "SELECT message_id, count() AS n FROM {db}.outcomes WHERE redrive_plan = {p:String} "
-        "AND event_type = 'redriven' GROUP BY ALL",
-        {"p": plan},
+        "AND event_type = 'redriven' GROUP BY ALL"
     )
-    assert {row["message_id"]: row["n"] for row in marked} == dict.fromkeys(first, 1)
+    told_of = wait_for(
+        lambda: stack.query(marked, {"p": plan}), lambda rows: len(rows) == MAILS, 30, "all to be marked"
+    )
+    assert {row["message_id"]: row["n"] for row in told_of} == dict.fromkeys(first, 1)
     again = sluice(stack, "plan", "--where", where)["plan"]
     assert (again["mails"], again["excluded"]) == (0, {"driven": MAILS})
