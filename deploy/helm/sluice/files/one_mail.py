@@ -46,7 +46,7 @@ async def main(host: str, port: int, seconds: int) -> int:
     """Returns the exit code."""
     index = Path(tempfile.mkdtemp()) / "sink"
     stop = asyncio.Event()
-    sink = asyncio.ensure_future(serve(index, "0.0.0.0", port, 0, stop))  # noqa: S104  deliver is another pod
+    sink = asyncio.ensure_future(serve(index, port, 0, stop, host="0.0.0.0"))  # noqa: S104  deliver is another pod
     tenant = {"tenant_id": TENANT, "domains": [DOMAIN], "from": {"email": f"test@{DOMAIN}"}}
     recipient = f"{uuid.uuid4().hex}@{DOMAIN}"
     failed = True

@@ -19,8 +19,12 @@ async def listening(
     *,
     port: int,
     control_port: int,
+    host: str = LOOPBACK,
 ) -> AsyncIterator[None]:
-    """Both ports of 127.0.0.1, ``GET /healthz`` among the routes, until left. Raises :class:`PortTaken`."""
+    """Both ports, ``GET /healthz`` among the routes, until left. Raises :class:`PortTaken`.
+
+    ``host`` is the address of the first; the other one is of 127.0.0.1.
+    """
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -31,7 +35,7 @@ async def listening(
     await runner.setup()
     try:
         try:
-            server = await asyncio.get_running_loop().create_server(conversation, LOOPBACK, port, backlog=1024)
+            server = await asyncio.get_running_loop().create_server(conversation, host, port, backlog=1024)
         except OSError as error:
             raise PortTaken(port, "the sink") from error
         try:

@@ -22,6 +22,7 @@ from aiohttp import web
 from sluice.adapters.embedded.incoming import Command, Content, Incoming
 from sluice.adapters.embedded.listening import listening, until_signal
 from sluice.adapters.embedded.mailbox_store import INDEX, Received, message_id
+from sluice.adapters.embedded.ports import LOOPBACK
 from sluice.domain.errors import SluiceError
 
 LARGEST_COMMAND = 64 * 1024
@@ -131,17 +132,19 @@ def _path(line: bytes) -> str:
     return line[line.find(b"<") + 1 : line.find(b">")].decode("utf-8", "replace")
 
 
-async def serve(data: Path, port: int, control_port: int, stop: asyncio.Event) -> None:
-    """Count mails until ``stop``; ``GET /healthz`` and ``/stats`` at ``control_port``. Raises :class:`.PortTaken`."""
+async def serve(data: Path, port: int, control_port: int, stop: asyncio.Event, *, host: str = LOOPBACK) -> None:
+    """Count mails until ``stop``; ``GET /healthz`` and ``/stats`` at ``control_port``. Raises :class:`.PortTaken`.
+
+    The chart's test has deliver reach it from another pod: ``host`` is the address of ``port``.
+    """
     index = Index(data)
 
     async def stats(_: web.Request) -> web.Response:
         return web.json_response({"accepted": index.accepted})
 
     try:
-        async with listening(
-            lambda: Conversation(index), [web.get("/stats", stats)], port=port, control_port=control_port
-        ):
+        routes = [web.get("/stats", stats)]
+        async with listening(lambda: Conversation(index), routes, port=port, control_port=control_port, host=host):
             while not stop.is_set():
                 index.write()
                 with suppress(TimeoutError):
