@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,8 @@ def test_a_plan_that_cannot_be_done_is_refused(fault: Fault, told: str) -> None:
 def test_a_file_that_is_no_plan_is_refused() -> None:
     with pytest.raises(PlanRefused, match="not a plan"):
         read_plan(b'{"seed": "one"}')
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).with_name("plans").iterdir()), ids=lambda path: path.stem)
+def test_the_plans_that_are_kept_can_be_followed(path: Path) -> None:
+    assert read_plan(path.read_bytes()).faults

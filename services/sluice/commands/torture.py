@@ -35,6 +35,9 @@ def torture(
     every: Annotated[float, typer.Option(min=0.5, help="About one fault in so many seconds.")] = 4.0,
     longest_stop: Annotated[float, typer.Option(min=4, help="Most seconds that a worker is suspended.")] = 25.0,
     static: Annotated[bool, typer.Option("--static", help="Workers are static members of Kafka's groups.")] = False,
+    replay: Annotated[
+        float, typer.Option(min=0, max=1, help="Part of all batches of outcomes to store a second time at the end.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Another number draws other faults.")] = 1,
     plan: Annotated[
         Path | None,
@@ -76,6 +79,7 @@ def torture(
             every=every,
             longest_stop=longest_stop,
             static_members=static,
+            replay=replay,
         )
     if dry:
         print_json(chosen)

@@ -27,6 +27,7 @@ from sluice.local.torture.processes import Processes
 from sluice.local.torture.proxy import Proxy
 from sluice.local.torture.publish import Publisher, domain_names
 from sluice.local.torture.records import Evidence
+from sluice.local.torture.replay import replay
 from sluice.local.torture.sinklog import FILE
 from sluice.runtime.child import Child, ChildStatus, Url
 
@@ -157,6 +158,9 @@ class Laboratory:
             hurt = time.monotonic()
             quiet = await self._settle()
             settled = time.monotonic()
+            if self._plan.replay:
+                again, known = await replay(self._stack, self._plan.replay, self._plan.seed)
+                self._say(f"{again:,} of {known:,} batches of outcomes stored again")
             evidence = await asyncio.to_thread(gather, self._stack, self._publisher, self._faults.done)
             return Run(
                 evidence=evidence,

@@ -73,6 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Of so many mails one is to be held when it is in doubt, rather than sent again; 0 for none."""
     static_members: bool = False
     """Whether workers keep their place in Kafka's groups through a restart (KIP-345), as the chart's pods do."""
+    replay: float = 0.0
+    """The part of all batches of outcomes that is stored a second time at the end, 0 to 1."""
     faults: tuple[Fault, ...] = ()
 
 
@@ -100,6 +102,7 @@ def draw(
     every: float = 4.0,
     longest_stop: float = 25.0,
     static_members: bool = False,
+    replay: float = 0.0,
 ) -> Plan:
     """A plan of about one fault in ``every`` seconds, all over ``duration`` seconds after the first mail.
 
@@ -140,7 +143,15 @@ def draw(
         waiting = waiting or rng.sample(kinds, len(kinds))
         at += rng.uniform(0.5, 1.5) * every
     ordered = tuple(sorted(faults, key=lambda fault: (fault.at, fault.target)))
-    return Plan(seed=seed, mails=mails, rate=rate, workers=dict(workers), static_members=static_members, faults=ordered)
+    return Plan(
+        seed=seed,
+        mails=mails,
+        rate=rate,
+        workers=dict(workers),
+        static_members=static_members,
+        replay=replay,
+        faults=ordered,
+    )
 
 
 SETTLES = 3.0
