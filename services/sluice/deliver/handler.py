@@ -247,7 +247,9 @@ class DeliverHandler:
         """The partition's lanes that have something to tell, for its checkpoint."""
         now, node = self._clock.now(), self._books.recorder.node
         states = {
-            name: lane.state(now, node, self.rules.version) for name, lane in self.lanes.items() if self._growth.home(name) == partition
+            name: lane.state(now, node, self.rules.version)
+            for name, lane in self.lanes.items()
+            if self._growth.home(name) == partition
         }
         busy = {name: state for name, state in states.items() if state.learnt or state.queued or state.connections}
         unopened = {name: state for name, state in self._learnt.items() if self._growth.home(name) == partition}

@@ -16,8 +16,8 @@ class LaneState(msgspec.Struct, frozen=True, omit_defaults=True):
     ``penalised`` are egresses whose reputation the site blames, and until when; ``penalised_until`` is the latest end.
     ``triggered`` are the triggers in force: id, subject (a tenant, a campaign, an egress, or empty), and until when.
     ``paused_until`` and ``paused_why`` come from replies and failed connections; an operator's suspension is kept as
-    reference data, not here. The first fields travel in checkpoints, ``queued``, ``connections``, ``rate``, ``node`` and
-    ``rules``, the version that is followed, are for whoever looks.
+    reference data, not here. The first fields travel in checkpoints; ``queued``, ``connections``, ``rate``, ``node``
+    and ``rules`` (their version) are for whoever looks.
     """
 
     pressure: Pressure = Pressure()
