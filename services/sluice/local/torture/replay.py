@@ -28,7 +28,8 @@ async def replay(stack: LocalStack, share: float, seed: int) -> tuple[int, int]:
     """
     known = await asyncio.to_thread(_batches, stack)
     chosen = random.Random(seed).sample(known, round(len(known) * share))  # noqa: S311  nothing secret
-    source = RangeReader({**wiring.kafka_options(stack.settings), "group.id": "sluice-torture-replay"}, OUTCOME)
+    options = {"group.id": "sluice-torture-replay", "enable.auto.commit": False}
+    source = RangeReader({**wiring.kafka_options(stack.settings), **options}, OUTCOME)
     store = wiring.outcome_store(stack.settings)
     try:
         for ranges in chosen:
@@ -36,7 +37,8 @@ async def replay(stack: LocalStack, share: float, seed: int) -> tuple[int, int]:
             sorted_out = sort_out(batch)
             await store.store(batch.token, sorted_out.outcomes, sorted_out.addresses)
     finally:
-        source.close()
+        # The proxies that it talks through live in this loop.
+        await asyncio.to_thread(source.close)
     return len(chosen), len(known)
 
 
