@@ -133,7 +133,7 @@ async def phase(stack: LocalStack, sites: Sites, options: argparse.Namespace, nu
     for server in sites.servers.values():
         server.most_open = 0
     sites.turn(fault)
-    bootstrap, name = stack.settings.kafka_bootstrap, f"{number}-{'fault' if fault else 'well'}"
+    bootstrap, name = stack.settings.kafka_bootstrap, f"p{number + 1}-{'fault' if fault else 'well'}"
     await asyncio.to_thread(publish, bootstrap, sites, f"before-{name}", round(options.rate * SETTLE), options.rate)
     count = round(options.rate * options.seconds)
     others = sum(domain.startswith("d") for domain in sites.recipients(count))
