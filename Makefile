@@ -42,6 +42,7 @@ check: $(SYNCED) ## Lint, format, types, layers, and whether the schemas are up 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m sluice.runtime.schemas schemas --check
+	$(BIN)/python deploy/monitoring/generate.py --check
 	$(BIN)/python deploy/helm/generate.py --check
 
 kube-check: $(SYNCED) .tools/bin/.helm-$(HELM_VERSION) .tools/bin/.kubeconform-$(KUBECONFORM_VERSION) ## Hold the Helm chart against Kubernetes' schemas; needs Go
@@ -77,6 +78,7 @@ bench-quick: $(SYNCED) ## Measure mails per second from publish to 250: half a m
 
 schemas: $(SYNCED) ## Write schemas/, and what of the chart is made from the code, anew
 	$(BIN)/python -m sluice.runtime.schemas schemas
+	$(BIN)/python deploy/monitoring/generate.py
 	$(BIN)/python deploy/helm/generate.py
 
 format: $(SYNCED) ## Format the code, and mend what can be mended
