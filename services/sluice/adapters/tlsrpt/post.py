@@ -19,8 +19,8 @@ class ReportPoster:
 
     A domain names the server, so whoever can be sent mail to could aim us at our own network: what ``addresses`` gives
     for a host's name is all that is connected to, and URLs with an address in place of a name are no endpoints
-    (:mod:`sluice.domain.tlsrpt_record`). ``timeout`` in seconds bounds a POST as a whole. ``ca_file`` is a PEM file with
-    the authorities to trust; None takes the system's.
+    (:mod:`sluice.domain.tlsrpt_record`). ``timeout`` in seconds bounds a POST as a whole. ``ca_file`` is a PEM file
+    with the authorities to trust; None takes the system's.
     """
 
     def __init__(self, addresses: AbstractResolver, *, timeout: float = 60.0, ca_file: str | None = None) -> None:
