@@ -37,6 +37,7 @@ from sluice.commands.watch_window import Filters
 from sluice.local.demo import Demo, demo_options, demo_reference, traffic
 from sluice.local.running import running
 from sluice.local.stack import LocalStack, plan
+from sluice.local.traffic import CLOSED
 from sluice.runtime import console_rules
 
 DATA = SCRATCH / "questions"
@@ -82,7 +83,8 @@ def answers(asked: Asker, truth: Truth) -> list[Answer]:
         _exact("How many mails were delivered to each site?", "deliverability", seconds, delivered, truth.delivered)
     ]
     rows, seconds = asked("bounce_categories")
-    refused = {"refused": sum(row["bounced"] for row in rows)}
+    closed, _ = asked("bounce_categories", site=CLOSED)
+    refused = {"refused": sum(row["bounced"] for row in rows) - sum(row["bounced"] for row in closed)}
     made.append(
         _exact("How many were refused for good?", "bounce_categories", seconds, refused, {"refused": truth.refused})
     )

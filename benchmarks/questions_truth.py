@@ -42,8 +42,12 @@ class Noted:
                 yield item
                 continue
             # The examples send to some addresses more than once, so they are no part of the campaign that is counted.
-            made_up = "metadata" in item.event and "number" in item.event["metadata"]
-            event = {**item.event, "campaign_id": CAMPAIGN} if made_up and item.event.get("campaign_id") else item.event
+            event = {**item.event}
+            if "number" in event.get("metadata", {}) and event.get("campaign_id"):
+                event["campaign_id"] = CAMPAIGN
+            if any(entry["email"] in self._unwanted for entry in event["to"]):
+                # Whether it expires before it is seen to be suppressed would depend on the backlog.
+                event.pop("expires_at", None)
             self._note(event)
             yield msgspec.structs.replace(item, event=event)
 
@@ -59,7 +63,10 @@ class Noted:
 
 
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
-    """Mails by Message-ID, so that one that came twice counts once; milliseconds from publishing to the reply."""
+    """Mails by Message-ID, so that one that came twice counts once; milliseconds from publishing to the reply.
+
+    ``refused`` leaves out the site that closes: there a mail may expire before it is refused.
+    """
 
     delivered: dict[str, int]
     by_campaign: dict[str, int]
