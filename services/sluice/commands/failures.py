@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from sluice.domain.errors import RuleError, SluiceError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+T = TypeVar("T")
 
 
 class WrongUsage(SluiceError):
@@ -25,6 +28,18 @@ def explain(error: Exception) -> tuple[str, int] | None:
     if kafka is not None and isinstance(error, kafka.KafkaException):
         return f"Kafka: {error.args[0].str()}", EXIT_FAILED
     return None
+
+
+def answer_or_problem(ask: Callable[[], T], problems: list[str]) -> T | None:
+    """What it answers; None when it cannot, and ``problems`` gets the reason. A defect is raised."""
+    try:
+        return ask()
+    except Exception as error:
+        told = explain(error)
+        if told is None:
+            raise
+        problems.append(told[0])
+        return None
 
 
 _NO_SUCH = (60, 81)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from sluice.commands.failures import explain
+from sluice.commands.failures import answer_or_problem
 from sluice.commands.flow import Look, TopicFlow, flows, look
 from sluice.commands.moments import parse_moment
 from sluice.commands.output import AsJson, console, duration, print_json, table, warn
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from sluice.adapters.clickhouse.queries import Equation, Queries, Scope, Site
     from sluice.adapters.kafka.survey import KafkaSurvey
 
-T = TypeVar("T")
 _SAMPLE_S = 1.0
 _STATES = ("delivered", "bounced", "suppressed", "rejected", "expired", "dead", "cancelled", "waiting")
 
@@ -62,7 +60,7 @@ def status(
     span = now - _ago(since, now)
     survey = parts.survey(settings)
     with parts.queries(settings) as queries:
-        before = _try(lambda: look(_reached(settings, survey), time.monotonic()), [])
+        before = answer_or_problem(lambda: look(_reached(settings, survey), time.monotonic()), [])
         while True:
             if before is not None:
                 time.sleep(every if watch else _SAMPLE_S)
@@ -86,26 +84,15 @@ def _collect(
     survey: KafkaSurvey, queries: Queries, before: Look | None, scope: Scope, settings: Settings
 ) -> tuple[Status, Look | None]:
     problems: list[str] = []
-    now = _try(lambda: look(_reached(settings, survey), time.monotonic()), problems)
-    mails = _try(lambda: queries.equation(scope), problems)
-    sites = _try(lambda: queries.sites(scope), problems) if mails is not None else None
+    now = answer_or_problem(lambda: look(_reached(settings, survey), time.monotonic()), problems)
+    mails = answer_or_problem(lambda: queries.equation(scope), problems)
+    sites = answer_or_problem(lambda: queries.sites(scope), problems) if mails is not None else None
     return Status(flows(now, before) if now else None, mails, sites, problems), now
 
 
 def _reached(settings: Settings, survey: KafkaSurvey) -> KafkaSurvey:
     parts.reach(settings)
     return survey
-
-
-def _try(ask: Callable[[], T], problems: list[str]) -> T | None:
-    try:
-        return ask()
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        problems.append(told[0])
-        return None
 
 
 def _scope(since: datetime, tenant: str | None) -> Scope:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sluice.commands import watch_frame as frames
-from sluice.commands.failures import explain
+from sluice.commands.failures import answer_or_problem
 from sluice.commands.flow import Look, look
 from sluice.commands.site_facts import Facts
 from sluice.commands.site_states import Heard
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from sluice.adapters.kafka.reference import KafkaReference
     from sluice.adapters.kafka.survey import KafkaSurvey
 
-T = TypeVar("T")
 LOAD_S = 8.0
 """Seconds that the first frame waits for the last minute's outcomes."""
 AGES_S = 1.0
@@ -62,12 +60,12 @@ class Sources:
         """Take what comes for so long; returns what went wrong, in words."""
         problems: list[str] = []
         until = time.monotonic() + seconds
-        tail = self._tail = self._tail or _try(self._begin, problems)
+        tail = self._tail = self._tail or answer_or_problem(self._begin, problems)
         while (left := until - time.monotonic()) > 0:
             if tail is None:
                 time.sleep(left)
                 break
-            records = _try(partial(tail.poll, min(0.2, left)), problems)
+            records = answer_or_problem(partial(tail.poll, min(0.2, left)), problems)
             if records is None:
                 tail.close()
                 self._tail = None
@@ -80,7 +78,7 @@ class Sources:
     def load(self) -> list[str]:
         """Take the last minute's outcomes, and the first look at topics, which rates need."""
         problems: list[str] = []
-        self._before = _try(self._look, problems)
+        self._before = answer_or_problem(self._look, problems)
         deadline = time.monotonic() + LOAD_S
         problems += self.listen(0.05)
         while self._tail is not None and not self._tail.caught_up and time.monotonic() < deadline:
@@ -119,7 +117,7 @@ class Sources:
     def frame(self, heard_problems: list[str]) -> frames.Frame:
         """Everything at this moment."""
         problems = list(heard_problems)
-        now = _try(self._look, problems)
+        now = answer_or_problem(self._look, problems)
         at = time.time()
         self._window.forget(at)
         self._lanes = {name: told for name, told in self._lanes.items() if at - told[1] < FORGET_LANE_S}
@@ -146,13 +144,13 @@ class Sources:
             return {}
         self._ages = self._ages or console_watch.ages(self._settings)
         ages = self._ages
-        return _try(lambda: ages.stored_at(now.behind, AGES_S), []) or {}
+        return answer_or_problem(lambda: ages.stored_at(now.behind, AGES_S), []) or {}
 
     def _lane_rows(self, now: datetime) -> list[frames.LaneRow]:
         if self._controls is None or self._controls.failure is not None:
-            self._controls = _try(lambda: console_watch.suspensions(self._settings, self._catalogue), [])
+            self._controls = answer_or_problem(lambda: console_watch.suspensions(self._settings, self._catalogue), [])
             if self._controls is not None:
-                _try(lambda: self._controls and self._controls.wait_loaded(3.0), [])
+                answer_or_problem(lambda: self._controls and self._controls.wait_loaded(3.0), [])
         facts = Facts(controls=dict(self._catalogue.controls), heard=self._lanes, partitions=self._partitions)
         names = {lane_number(lane)[0] for lane in self._lanes} | set(facts.controls)
         sites = self._rules.sites
@@ -166,15 +164,3 @@ class Sources:
                 one.close()
         if self._controls is not None:
             self._controls.stop()
-
-
-def _try(ask: Callable[[], T], problems: list[str]) -> T | None:
-    """What it answers; None when it cannot, and ``problems`` gets the reason. A defect is raised."""
-    try:
-        return ask()
-    except Exception as error:
-        told = explain(error)
-        if told is None:
-            raise
-        problems.append(told[0])
-        return None

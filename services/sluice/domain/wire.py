@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sluice.domain.smtp import Broken
+
 _QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
 _PLAIN = r"[^\s<>\x00-\x1f\x7f\"\\]+"
 _PATH = re.compile(rf"(?:{_QUOTED}|{_PLAIN})@[^\s<>\x00-\x1f\x7f]+")
@@ -17,6 +19,17 @@ def bare_line_end(content: bytes) -> bool:
     """
     pairs = content.count(b"\r\n")
     return content.count(b"\n") != pairs or content.count(b"\r") != pairs
+
+
+def misfit(mail_from: str, rcpt_to: str, content: bytes) -> Broken | None:
+    """Why no server may be given this, whatever it offers; None when there is no reason. An empty sender is fine."""
+    if mail_from and not sendable_path(mail_from):
+        return Broken("mail", "unsupported", "the sender's address cannot stand in a command")
+    if not sendable_path(rcpt_to):
+        return Broken("rcpt", "unsupported", "the recipient's address cannot stand in a command")
+    if bare_line_end(content):
+        return Broken("data", "unsupported", "the content holds a bare CR or LF")
+    return None
 
 
 def dot_stuffed(content: bytes) -> bytes:

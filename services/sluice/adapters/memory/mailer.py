@@ -8,7 +8,7 @@ import msgspec
 
 from sluice.domain.conversation import Transcript
 from sluice.domain.smtp import Broken, Phase, Replied, Result, Tls, Unknown
-from sluice.domain.wire import bare_line_end, sendable_path
+from sluice.domain.wire import misfit
 from sluice.ports.mailer import Hop, Transaction
 
 TAKEN = Replied("dot", 250, "2.0.0 taken", "2.0.0")
@@ -106,7 +106,7 @@ class MemoryConnection:
         self, transaction: Transaction, *, before_data: Callable[[], Awaitable[None]], talk: Transcript | None = None
     ) -> Result:
         """As the port says; only the end of the conversation is noted."""
-        unsendable = _unsendable(transaction)
+        unsendable = misfit(transaction.mail_from, transaction.rcpt_to, transaction.content)
         if unsendable is not None:
             return unsendable
         if not self.usable:
@@ -137,13 +137,3 @@ def _note(talk: Transcript, result: Result | None) -> None:
         talk.hear(result.code, (result.text,))
     else:
         talk.note(result.reason if result else "127.0.0.1", well=result is None)
-
-
-def _unsendable(transaction: Transaction) -> Broken | None:
-    if transaction.mail_from and not sendable_path(transaction.mail_from):
-        return Broken("mail", "unsupported", "the sender's address cannot stand in a command")
-    if not sendable_path(transaction.rcpt_to):
-        return Broken("rcpt", "unsupported", "the recipient's address cannot stand in a command")
-    if bare_line_end(transaction.content):
-        return Broken("data", "unsupported", "the content holds a bare CR or LF")
-    return None

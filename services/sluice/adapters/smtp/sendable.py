@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from sluice.adapters.smtp.capabilities import Capabilities
 from sluice.domain.smtp import Broken, Replied
-from sluice.domain.wire import bare_line_end, sendable_path
+from sluice.domain.wire import misfit
 from sluice.ports.mailer import Transaction
 
 
 def unsendable(transaction: Transaction, offered: Capabilities) -> Broken | Replied | None:
     """Why a transaction cannot be sent to a server with these extensions; None when it can."""
     size = len(transaction.content)
-    if transaction.mail_from and not sendable_path(transaction.mail_from):
-        return Broken("mail", "unsupported", "the sender's address cannot stand in a command")
-    if not sendable_path(transaction.rcpt_to):
-        return Broken("rcpt", "unsupported", "the recipient's address cannot stand in a command")
-    if bare_line_end(transaction.content):
-        return Broken("data", "unsupported", "the content holds a bare CR or LF")
+    wrong = misfit(transaction.mail_from, transaction.rcpt_to, transaction.content)
+    if wrong is not None:
+        return wrong
     if needs_utf8(transaction) and not offered.smtputf8:
         return Broken("mail", "unsupported", "SMTPUTF8")
     if not offered.eight_bit and not transaction.content.isascii():
