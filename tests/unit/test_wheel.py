@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sluice.adapters.memory.bus import MemoryBus
 from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.follower import MemoryFollower
 from sluice.domain.mail import NOT_BEFORE, PROGRESS, PUBLISHED_AT, RETURN_TO
 from sluice.domain.topics import DEAD, READY, SEND, WHEEL
 from sluice.ports.intake import Taken
+from sluice.ports.metrics import WHEEL_RESTING
 from sluice.ports.spans import Rested
-from sluice.wheel.turner import RESTING_RECORDS, WheelTurner
+from sluice.wheel.turner import RESTING_IN_ALL, RESTING_RECORDS, WheelTurner
 
 TOPICS = dict.fromkeys((*WHEEL.values(), DEAD), 1) | dict.fromkeys((*READY.values(), *SEND.values()), 4)
 
@@ -119,6 +122,24 @@ async def test_memory_is_bounded_by_holding_back_a_full_partition() -> None:
     await wheel.turn_after(3600.0)
     assert wheel.follower.paused == set()
     assert len(wheel.bus.all(READY["high"])) == RESTING_RECORDS
+
+
+async def test_memory_is_bounded_over_all_partitions_and_each_keeps_its_head() -> None:
+    """A worker that has many partitions, each with large mails, is not larger for it."""
+    wheel, size, each = Wheel(), 1024 * 1024, 20
+    value = bytes(size)
+    for offset in range(each):
+        for tier in WHEEL:
+            wheel.follower.put(msgspec.structs.replace(wheel.record(tier, offset, 10_000.0), value=value))
+        await wheel.turner.turn()
+    held = {figure.labels[0]: figure.value for figure in wheel.turner.figures() if figure.metric is WHEEL_RESTING}
+    assert len(held) == len(WHEEL)
+    assert all(held.values())
+    assert RESTING_IN_ALL <= wheel.turner.resting * size <= RESTING_IN_ALL + len(WHEEL) * size
+    await wheel.turn_after(10_000.0)
+    await wheel.turn_after(1.0)
+    assert wheel.turner.resting == 0
+    assert wheel.follower.committed == {(topic, 0): each for topic in WHEEL.values()}
 
 
 async def test_what_rested_of_a_partition_that_left_is_forgotten() -> None:

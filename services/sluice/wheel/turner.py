@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 RESTING_RECORDS = 2000
 RESTING_BYTES = 16 * 1024 * 1024
 """Held in memory of one partition before its fetching pauses: due times are in order, so the head is what counts."""
+RESTING_IN_ALL = 96 * 1024 * 1024
+"""Bytes held in memory of all partitions, of which each may go on to :data:`HEAD_BYTES` when that is used up."""
+HEAD_BYTES = 1024 * 1024
 TICK = 0.1
 _WITHIN = (0.0, 10.0, 60.0, 300.0, 3600.0)
 _DUE = ("overdue", "10s", "1m", "5m", "1h", "later")
@@ -174,12 +177,15 @@ class WheelTurner:
     def _hold_back(self) -> None:
         pause: set[Part] = set()
         resume: set[Part] = set()
+        held = sum(part.bytes for part in self._parts.values())
+        most = HEAD_BYTES if held >= RESTING_IN_ALL else RESTING_BYTES
+        enough = HEAD_BYTES if held >= RESTING_IN_ALL * 3 // 4 else RESTING_BYTES
         for place, part in self._parts.items():
-            full = len(part.heap) >= RESTING_RECORDS or part.bytes >= RESTING_BYTES
+            full = len(part.heap) >= RESTING_RECORDS or part.bytes >= most
             if full and not part.paused:
                 pause.add(place)
                 part.paused = True
-            elif part.paused and len(part.heap) < RESTING_RECORDS // 2 and part.bytes < RESTING_BYTES // 2:
+            elif part.paused and len(part.heap) < RESTING_RECORDS // 2 and part.bytes < enough // 2:
                 resume.add(place)
                 part.paused = False
         if pause:
