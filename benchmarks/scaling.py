@@ -8,7 +8,6 @@ side counts: mails in all, the busiest second and the most connections of the li
 from __future__ import annotations
 
 import argparse
-import random
 import shutil
 import sys
 import threading
@@ -21,13 +20,11 @@ from machine import RESULTS, ROOT, keep, this_machine
 
 sys.path.insert(0, str(ROOT))
 from tests.support.counting_sink import CountingSink
-from tests.support.stack import PARTS, Stack, wait_for
+from tests.support.stack import Stack, wait_for
+from tests.support.workers import counting_sink, several_workers
 
 from sluice.client import new_message_id
 from sluice.domain.topics import Layout, topics
-from sluice.local.options import Options
-from sluice.local.seed import example_reference
-from sluice.local.stack import plan
 from sluice.runtime import wiring
 
 DATA = ROOT / ".tools" / "scaling"
@@ -163,26 +160,9 @@ def main() -> int:
     options = parser.parse_args()
     machine = this_machine()
     shutil.rmtree(DATA, ignore_errors=True)
-    rules = DATA / "rules"
-    rules.mkdir(parents=True)
-    (rules / "sites.toml").write_text(RULES)
-    sink = CountingSink()
-    sink.start()
-    chosen = Options(
-        data=DATA / "data",
-        counts={"deliver": 3},
-        smtp=f"127.0.0.1:{sink.port}",
-        rules=rules,
-        first_port=20_000 + random.randrange(11_000),
-    )
-    stack = Stack(plan(chosen, example_reference()))
-    try:
-        stack.start(*(name for name in stack.names if name in PARTS))
-        stack.start("compose-1", "wheel-1", "record-1", "deliver-1")
+    DATA.mkdir(parents=True)
+    with counting_sink() as sink, several_workers(DATA, sink, deliver=3, sites=RULES) as stack:
         figures = measure(stack, sink, options.rate, options.step)
-    finally:
-        stack.close()
-        sink.stop()
     for one in figures.phases:
         sys.stdout.write(
             f"| {one.name} | {one.begins:.0f} to {one.ends:.0f} s | {one.arrived / (one.ends - one.begins):.0f}/s "

@@ -10,22 +10,21 @@ from typing import Any
 import pytest
 import structlog
 from confluent_kafka import Producer
+from tests.support.parts import kafka_and_clickhouse
 from typer.testing import CliRunner
 
 from sluice.adapters.clickhouse import migrations
 from sluice.adapters.clickhouse.client import ClickHouse, Target
 from sluice.adapters.clickhouse.insert import ClickHouseOutcomes
-from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
-from sluice.adapters.embedded.kafka import EmbeddedKafka
 from sluice.adapters.kafka.batches import KafkaBatches
 from sluice.adapters.system.clock import SystemClock
 from sluice.commands.root import app
 from sluice.domain.mail import Waits
 from sluice.domain.outcome import Outcome, SmtpReply, encode_outcome
-from sluice.domain.topics import OUTCOME, Layout, topics
+from sluice.domain.topics import OUTCOME
 from sluice.record.rebuild import rebuild
 from sluice.runtime import console, console_restore
-from sluice.runtime.config import Settings, load_settings
+from sluice.runtime.config import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -35,17 +34,8 @@ MAILS = 600
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Kafka with outcomes of some mails in it, and ClickHouse, into which the recorder has recorded them."""
-    with (
-        EmbeddedKafka.on_free_ports(tmp_path_factory.mktemp("kafka")) as broker,
-        EmbeddedClickHouse.on_free_port(tmp_path_factory.mktemp("clickhouse")) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("SLUICE_KAFKA_BOOTSTRAP", broker.bootstrap)
-        patch.setenv("SLUICE_CLICKHOUSE_URL", server.url)
-        patch.setenv("SLUICE_CLICKHOUSE_DATABASE", "used")
-        made = load_settings()
-        console.topic_admin(made).apply(topics(Layout()))
-        produce(broker.bootstrap, 0, MAILS)
+    with kafka_and_clickhouse(tmp_path_factory, SLUICE_CLICKHOUSE_DATABASE="used") as made:
+        produce(made.kafka_bootstrap, 0, MAILS)
         asyncio.run(recorded(made))
         yield made
     structlog.reset_defaults()

@@ -12,23 +12,22 @@ import msgspec
 import pytest
 import structlog
 from confluent_kafka.admin import AdminClient
+from tests.support.parts import kafka_and_clickhouse
 from typer.testing import CliRunner
 
 from sluice.adapters.clickhouse import migrations
-from sluice.adapters.embedded.clickhouse_process import EmbeddedClickHouse
-from sluice.adapters.embedded.kafka import EmbeddedKafka
 from sluice.adapters.kafka.follower import KafkaFollower
 from sluice.adapters.system.clock import SystemClock
 from sluice.commands.root import app
 from sluice.domain.conclusion import Recorder
 from sluice.domain.reference import Profile, SiteControl, Suppression, Template, TemplateContent, Tenant
-from sluice.domain.topics import PROFILES, REFERENCE, SITES, SUPPRESSIONS, TEMPLATES, TENANTS, Layout, topics
+from sluice.domain.topics import PROFILES, REFERENCE, SITES, SUPPRESSIONS, TEMPLATES, TENANTS
 from sluice.ports.bus import Record
 from sluice.ports.intake import Taken
 from sluice.record.mirror import MIRRORED, Mirror, as_they_are
 from sluice.record.reference_rebuild import entries
 from sluice.runtime import console, console_restore, wiring
-from sluice.runtime.config import Settings, load_settings
+from sluice.runtime.config import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -36,16 +35,7 @@ AT = datetime(2026, 5, 1, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with (
-        EmbeddedKafka.on_free_ports(tmp_path_factory.mktemp("kafka")) as broker,
-        EmbeddedClickHouse.on_free_port(tmp_path_factory.mktemp("clickhouse")) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("SLUICE_KAFKA_BOOTSTRAP", broker.bootstrap)
-        patch.setenv("SLUICE_CLICKHOUSE_URL", server.url)
-        patch.setenv("SLUICE_HASH_KEY", "a-key")
-        made = load_settings()
-        console.topic_admin(made).apply(topics(Layout()))
+    with kafka_and_clickhouse(tmp_path_factory, SLUICE_HASH_KEY="a-key") as made:
         with console.clickhouse(made) as store:
             migrations.apply(store)
         yield made

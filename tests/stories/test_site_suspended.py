@@ -1,13 +1,12 @@
 """An operator suspends a site: nothing more is sent to it, until it is resumed."""
 
-import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
-from tests.support.stack import Stack, wait_for
+from tests.support.stack import Stack, settle_commands, wait_for
 from typer.testing import CliRunner
 
 from sluice.commands.root import app
@@ -18,11 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(autouse=True)
 def _settings(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The command talks to the stack's Kafka, and sends by its routes."""
-    for name in list(os.environ):
-        if name.startswith("SLUICE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("SLUICE_KAFKA_BOOTSTRAP", stack.bootstrap)
-    monkeypatch.setenv("SLUICE_ROUTES", stack.local.settings.routes)
+    settle_commands(stack, monkeypatch)
     yield
     structlog.reset_defaults()
 

@@ -1,14 +1,13 @@
 """``sluice watch`` and ``sluice outcomes`` tell of mail as it goes through, from Kafka alone."""
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
-from tests.support.stack import PATIENCE, Stack, wait_for
+from tests.support.stack import PATIENCE, Stack, settle_commands, wait_for
 from typer.testing import CliRunner
 
 from sluice.commands.root import app
@@ -19,12 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 @pytest.fixture(autouse=True)
 def _settings(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The commands talk to the stack's Kafka; ClickHouse is where nobody listens."""
-    for name in list(os.environ):
-        if name.startswith("SLUICE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("SLUICE_KAFKA_BOOTSTRAP", stack.bootstrap)
-    monkeypatch.setenv("SLUICE_ROUTES", stack.local.settings.routes)
-    monkeypatch.setenv("SLUICE_CLICKHOUSE_URL", "http://127.0.0.1:1")
+    settle_commands(stack, monkeypatch, SLUICE_CLICKHOUSE_URL="http://127.0.0.1:1")
     yield
     structlog.reset_defaults()
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from sluice.adapters.clickhouse.queries import Equation, Queries, Scope
@@ -266,6 +267,16 @@ def open_stack(data: Path, reference: Sequence[Reference], **options: Any) -> St
     first_port = 20_000 + (os.getpid() * 37 + uuid.uuid4().int) % 11_000
     usual: dict[str, Any] = {"rules": RULES, "mailbox_timeout": 12.0, "first_port": first_port}
     return Stack(plan(Options(data=data, **{**usual, **options}), reference))
+
+
+def settle_commands(stack: Stack, patch: pytest.MonkeyPatch, **more: str) -> None:
+    """Have the ``sluice`` command talk to the stack's Kafka and send by its routes, with ``more`` variables."""
+    for name in list(os.environ):
+        if name.startswith("SLUICE_"):
+            patch.delenv(name)
+    ours = {"SLUICE_KAFKA_BOOTSTRAP": stack.bootstrap, "SLUICE_ROUTES": stack.local.settings.routes}
+    for name, value in {**ours, **more}.items():
+        patch.setenv(name, value)
 
 
 def now() -> datetime:

@@ -61,8 +61,9 @@ class Sessions:
         if not self._path.protection.domain:
             return None
         known = self._paths.known(item.mail.envelope.domain)
-        same = isinstance(known, Path) and known.key == self._path.key
-        return known.protection if same and isinstance(known, Path) else self._path.protection
+        if isinstance(known, Path) and known.key == self._path.key:
+            return known.protection
+        return self._path.protection
 
 
 def _place(hop: Hop | None) -> Place:
