@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -21,6 +22,7 @@ from sluice.ports.intake import Taken
 from sluice.ports.outcomes import Batch, Slice, SourceAway
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _METADATA_BYTES = 4000
 """Brokers refuse more than offset.metadata.max.bytes, 4096 by default."""
@@ -70,6 +72,8 @@ class KafkaBatches:
         """Ranges of batches that somebody left unfinished, to be read again before anything else."""
         self._out: dict[int, int] = {}
         """Partitions of the batch that is handed out, as long as they are owned; and how many records of each."""
+        self._behind = 0
+        """Records not handed out, as of the last look."""
         self._oldest: float | None = None
         self._newest = 0.0
         self._paused = False
@@ -79,7 +83,7 @@ class KafkaBatches:
     async def take(self) -> Batch | None:
         """See :class:`sluice.ports.outcomes.BatchSource`."""
         try:
-            return await asyncio.to_thread(self._take)
+            return await asyncio.to_thread(self._looking, self._take)
         except KafkaException as error:
             raise SourceAway(str(error.args[0])) from error
 
@@ -89,7 +93,7 @@ class KafkaBatches:
 
     async def keep(self) -> None:
         """See :class:`sluice.ports.outcomes.BatchSource`."""
-        await asyncio.to_thread(self._keep)
+        await asyncio.to_thread(self._looking, self._keep)
 
     def holds(self, batch: Batch) -> bool:
         """See :class:`sluice.ports.outcomes.BatchSource`."""
@@ -97,16 +101,27 @@ class KafkaBatches:
 
     def lag(self) -> int:
         """See :class:`sluice.ports.outcomes.BatchSource`."""
-        total = sum(self._out.values())
-        for partition, following in list(self._next.items()):
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-            total += max(0, high - max(low if following is None else following, 0))
-        return total
+        return sum(self._out.values()) + self._behind
 
     async def close(self) -> None:
         """Leave the group; what is handed out and not finished goes to others."""
         await asyncio.to_thread(self._consumer.close)
         await asyncio.to_thread(self._reader.close)
+
+    def _looking(self, work: Callable[[], T]) -> T:
+        """Do ``work``, then see how many records are left.
+
+        Each question gives the interpreter's lock away: asked in the loop, beside a thread that decodes a batch, forty
+        of them held it up for most of a second.
+        """
+        result = work()
+        self._behind = sum(map(self._left, list(self._next.items())))
+        return result
+
+    def _left(self, settled: tuple[int, int | None]) -> int:
+        partition, following = settled
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+        return max(0, high - max(low if following is None else following, 0))
 
     def _take(self) -> Batch | None:
         self._out = {}
