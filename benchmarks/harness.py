@@ -30,6 +30,8 @@ from sluice.local.stack import LocalStack, plan
 
 FIRST_PORT = 21_000
 LOOK_EVERY = 0.5
+SETTLED_S = 2.0
+"""Seconds after which a producer's first mails, which come all at once, are in nobody's way."""
 T = TypeVar("T")
 DATA = SCRATCH / "run" / "sluice"
 """On the disk that the systems compared with have their queues on."""
@@ -183,6 +185,7 @@ class Sluice:
         with Client(self._bootstrap, source="bench") as client:
             # The first mail of a producer waits until it is known to every broker, which says nothing about Sluice.
             client.send_many(bench_events(self._load, f"before-{campaign}", 20), priority)
+            time.sleep(SETTLED_S)
             began = time.monotonic()
             for number, event in enumerate(islice(bench_events(self._load, campaign, count), count)):
                 time.sleep(max(0.0, began + number / rate - time.monotonic()))

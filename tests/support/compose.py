@@ -11,6 +11,7 @@ from sluice.adapters.dkim.signer import DkimSigner
 from sluice.adapters.jinja.renderer import JinjaRenderer
 from sluice.adapters.memory.bus import MemoryBus
 from sluice.adapters.memory.clock import MemoryClock
+from sluice.adapters.memory.load import MemoryLoad
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.adapters.memory.seen_log import MemorySeenLog
 from sluice.adapters.rules.loader import load_rules
@@ -76,7 +77,9 @@ class Worker:
             limits=Limits(),
             site_of=sites.settled,
         )
+        self.load = MemoryLoad()
         self.handler = ComposeHandler(
+            load=self.load,
             composer=composer,
             recorder=recorder,
             sites=sites,

@@ -55,6 +55,7 @@ class ComposeService:
             seen_log=wiring.seen_log(settings),
             bus=self._bus,
             clock=clock,
+            load=wiring.SystemLoad(),
             fatal=self._tasks.fail,
             spans=self._spans,
         )

@@ -29,6 +29,7 @@ from sluice.domain.yielding import Yielding
 from sluice.ports.bus import Bus, Record
 from sluice.ports.clock import Clock
 from sluice.ports.intake import Done, Taken
+from sluice.ports.load import Load
 from sluice.ports.records import dead_record, outcome_record, ready_record, wheel_record
 from sluice.ports.seen import SeenLog
 from sluice.ports.signer import SigningKeyMissing
@@ -55,6 +56,7 @@ class ComposeHandler:
         seen_log: SeenLog,
         bus: Bus,
         clock: Clock,
+        load: Load,
         fatal: Callable[[BaseException], None],
         spans: Spans | None = None,
     ) -> None:
@@ -65,10 +67,12 @@ class ComposeHandler:
         self._seen_log = seen_log
         self._bus = bus
         self._clock = clock
+        self._load = load
         self._unsettled = Unsettled(fatal)
         self._queues: tuple[deque[tuple[Taken, Done]], ...] = tuple(deque() for _ in PRIORITIES)
         self._turns = _CHOOSER.start()
         self._arrived = asyncio.Event()
+        self._resuming: asyncio.Task[None] | None = None
         self._seen: dict[int, SeenKeys] = {}
 
     async def assigned(self, partition: int) -> dict[str, list[Range]]:
@@ -96,27 +100,44 @@ class ComposeHandler:
 
     async def compose_forever(self) -> None:
         """Compose what comes, urgent first, letting other work in between, and bulk only as the pace has it."""
-        pace = Pace(Yielding(), self._clock.now())
-        while True:
-            began = now = self._clock.now()
-            below = 0.0
-            while now - began < TURN:
-                self._turns, rank = _CHOOSER.choose(self._turns, [bool(queue) for queue in self._queues])
-                if rank is None:
-                    self._arrived.clear()
-                    await self._arrived.wait()
-                    began = now = self._clock.now()
-                    continue
-                self._begin(*self._queues[rank].popleft())
-                before, now = now, self._clock.now()
-                if rank == 0:
-                    pace.urgent(now)
-                else:
-                    below += now - before
-            pause = pace.pause(below, urgent_waits=bool(self._queues[0]))
-            await (self._clock.sleep(pause) if pause else asyncio.sleep(0))
-            resumed = self._clock.now()
-            pace.resumed(resumed - began - TURN - pause, resumed)
+        pace = Pace(Yielding(), self._load, self._clock.now())
+        try:
+            while True:
+                await self._turn(pace)
+        finally:
+            if self._resuming is not None:
+                self._resuming.cancel()
+                self._resuming = None
+
+    async def _turn(self, pace: Pace) -> None:
+        """Compose for a moment, or wait until there is something that may be composed."""
+        now = self._clock.now()
+        over = now + TURN
+        while now < over:
+            bulk = now >= pace.resumes
+            waiting = [bool(queue) and (bulk or not rank) for rank, queue in enumerate(self._queues)]
+            self._turns, chosen = _CHOOSER.choose(self._turns, waiting)
+            if chosen is None:
+                self._arrived.clear()
+                if any(self._queues) and self._resuming is None:
+                    self._resuming = asyncio.create_task(self._resume(pace))
+                await self._arrived.wait()
+                return
+            self._begin(*self._queues[chosen].popleft())
+            before, now = now, self._clock.now()
+            if chosen == 0:
+                pace.urgent(now)
+            else:
+                pace.worked(now - before, now)
+        pace.look(now)
+        await asyncio.sleep(0)
+
+    async def _resume(self, pace: Pace) -> None:
+        """Wake composing when bulk may be composed again."""
+        await self._clock.sleep(pace.resumes - self._clock.now())
+        self._resuming = None
+        pace.look(self._clock.now())
+        self._arrived.set()
 
     def _begin(self, record: Taken, done: Done) -> None:
         """Handle one record; whatever is wrong with it must not stop the others."""

@@ -1,19 +1,20 @@
-"""When composing pauses, so that urgent mail finds the machine free at every step behind it."""
+"""When composing leaves alone what is not urgent, so that urgent mail finds processors free at every step behind it."""
 
 from __future__ import annotations
 
 import math
 
 from sluice.domain.yielding import Yielding
+from sluice.ports.load import Load
 
-LOOK_S = 0.1
-"""Seconds between two looks at the share."""
+LOOK_S = 0.2
+"""Seconds between two looks at how busy the machine is, of which kernels count hundredths."""
 URGENT_S = 2.0
 """Seconds for which an urgent mail is expected to be followed by others."""
 SHORTEST_S = 0.002
 """Seconds: shorter pauses are saved up, as a loop's timers are no finer."""
-LONGEST_S = 0.01
-"""Seconds: urgent mail that comes in a pause waits for its end. What is owed beyond is forgotten."""
+LONGEST_S = 1.0
+"""Seconds: nobody waits for longer, whatever a mail with large attachments took."""
 
 
 class Pace:
@@ -22,35 +23,36 @@ class Pace:
     Times are in seconds of one clock.
     """
 
-    def __init__(self, rule: Yielding, now: float) -> None:
+    def __init__(self, rule: Yielding, load: Load, now: float) -> None:
         self._rule = rule
-        self.share = 1.0
-        """Of the time, for what is not urgent."""
+        self._load = load
+        self._share = 1.0
+        self._yielded = 1.0
         self._owed = 0.0
-        self._late = 0.0
-        self._looks = 0
         self._look_at = now + LOOK_S
         self._urgent_until = -math.inf
+        self.resumes = -math.inf
+        """Until when only urgent mail is composed."""
 
     def urgent(self, now: float) -> None:
         """An urgent mail is there."""
+        if now >= self._urgent_until:
+            # What was right while such mail came last is nearer to what is right now than everything is.
+            self._share = self._yielded
         self._urgent_until = now + URGENT_S
 
-    def pause(self, worked: float, *, urgent_waits: bool) -> float:
-        """How long to pause after ``worked`` seconds for what is not urgent; 0.0 for only a turn for others."""
-        self._owed = min(LONGEST_S, self._owed + worked * (1.0 / self.share - 1.0))
-        if urgent_waits or self._owed < SHORTEST_S:
-            return 0.0
-        pause, self._owed = self._owed, 0.0
-        return pause
+    def worked(self, seconds: float, now: float) -> None:
+        """What is not urgent took ``seconds`` of composing until ``now``."""
+        self._owed = min(LONGEST_S, self._owed + seconds * (1.0 / self._share - 1.0))
+        if self._owed >= SHORTEST_S:
+            self.resumes, self._owed = now + self._owed, 0.0
 
-    def resumed(self, late: float, now: float) -> None:
-        """From the turn's beginning until the next the loop took ``late`` seconds longer than asked for.
-
-        Whatever took them, others' turns or the processor's being elsewhere, an urgent mail waits for at each step.
-        """
-        self._late += max(0.0, late)
-        self._looks += 1
-        if now >= self._look_at:
-            self.share = self._rule.next(self.share, self._late / self._looks, urgent=now < self._urgent_until)
-            self._late, self._looks, self._look_at = 0.0, 0, now + LOOK_S
+    def look(self, now: float) -> None:
+        """Between two turns: follow how busy the machine is, if it is time to."""
+        if now < self._look_at:
+            return
+        urgent = now < self._urgent_until
+        if urgent:
+            self._yielded = self._share
+        self._share = self._rule.next(self._share, self._load.busy(), urgent=urgent)
+        self._look_at = now + LOOK_S

@@ -18,7 +18,12 @@ class Record(msgspec.Struct, frozen=True):
     headers: Headers = []
     partition: int | None = None
     urgent: bool = False
-    """Whether it must not wait for others to go with. Those that were published before it go before it all the same."""
+    """Whether it must not wait for others to go with, unless so many are urgent that they come by themselves soon.
+
+    Those of its topic that were published before it go before it all the same.
+    """
+    awaited: bool = True
+    """Whether something goes on only once it is stored."""
 
 
 class Position(msgspec.Struct, frozen=True):

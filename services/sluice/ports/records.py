@@ -38,8 +38,9 @@ def outcome_record(outcome: Outcome, partition: int) -> Record:
         ("content-type", b"application/json"),
     ]
     # An attempt may not go on before it is written down; all others only say what has happened.
-    urgent = outcome.priority == "high" and outcome.event_type == "attempted"
-    return Record(OUTCOME, encode_outcome(outcome), outcome.message_id.encode(), headers, partition, urgent)
+    awaited = outcome.event_type == "attempted"
+    urgent = awaited and outcome.priority == "high"
+    return Record(OUTCOME, encode_outcome(outcome), outcome.message_id.encode(), headers, partition, urgent, awaited)
 
 
 def ready_record(mail: Mail, partition: int, *, time: str, traceparent: str | None = None) -> Record:

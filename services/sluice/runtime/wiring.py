@@ -31,6 +31,7 @@ from sluice.adapters.rules.loader import load_rules
 from sluice.adapters.smtp.mailer import SmtpMailer
 from sluice.adapters.smtp.sources import not_ours
 from sluice.adapters.system.clock import SystemClock
+from sluice.adapters.system.load import SystemLoad
 from sluice.adapters.telemetry.store import TimedStore
 from sluice.adapters.telemetry.tally import CountingRecorder, OutcomeTally
 from sluice.domain.admission import DAY, Limits
@@ -49,7 +50,7 @@ from sluice.runtime.kafka_options import kafka_options, reveal
 from sluice.runtime.rules_watch import RulesWatch
 from sluice.runtime.stall import Place, ReadingWatch
 
-__all__ = ["SystemClock", "kafka_options"]
+__all__ = ["SystemClock", "SystemLoad", "kafka_options"]
 READ_SHARE = 0.75
 """Of the time after which a service is taken for stalled: as long a reading that gets nothing tries to go on."""
 

@@ -5,16 +5,22 @@ until that one has ended. Under a backlog that costs urgent records twice: a fet
 them, and a fetch that began while their partition was still being read waits for records of others, for as long as it
 may. Here each urgency has fetches of its own, on a connection of its own, since a broker answers the requests of one
 connection one after the other.
+
+A fetch that brings one record costs the broker, this thread and the loop behind it as much as one that brings ten. So
+where records of an urgency come fast, its fetches are a little apart (:mod:`sluice.domain.cadence`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.consumer.fetcher import Fetcher  # type: ignore[import-untyped]
 from aiokafka.protocol.fetch import FetchRequest  # type: ignore[import-untyped]
 from aiokafka.structs import TopicPartition  # type: ignore[import-untyped]
+
+from sluice.domain.cadence import Arrivals, Cadence
 
 LONGEST_WAIT_MS = 500
 """How long the broker keeps a fetch that finds nothing."""
@@ -58,6 +64,9 @@ class UrgencyFetcher(Fetcher):  # type: ignore[misc]
 
     def __init__(self, client: Any, subscriptions: Any, topics: Iterable[str], **options: Any) -> None:
         self._ranks = {topic: rank for rank, topic in enumerate(topics)}
+        now = time.monotonic()
+        self._arrivals = {rank: Arrivals(Cadence(), now) for rank in range(len(self._ranks) + 1)}
+        self._began: dict[Route, float] = {}
         options |= {"fetch_max_bytes": FETCH_BYTES, "fetch_max_wait_ms": LONGEST_WAIT_MS}
         self._in_flight: set[Any]
         self._failed: Exception | None = None
@@ -65,6 +74,7 @@ class UrgencyFetcher(Fetcher):  # type: ignore[misc]
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
         """As aiokafka's, for each rank by itself; what it calls nodes are routes."""
+        now = time.monotonic()
         fetches: list[tuple[Route, FetchRequest]] = []
         resets: dict[Route, list[TopicPartition]] = {}
         timeout, stale, resumed = self._fetcher_timeout, False, []
@@ -76,10 +86,15 @@ class UrgencyFetcher(Fetcher):  # type: ignore[misc]
             finally:
                 self._in_flight = under_way
             for node, request in actions[0]:
+                rest = self._began.get((node, rank), 0.0) + self._arrivals[rank].gap(now) - now
+                if rest > 0:
+                    timeout = min(timeout, rest)
+                    continue
                 asked = sum(len(parts) for _, parts in request.topics)
                 if asked < sum(self._select_read_replica(tp) == node for tp in partitions):
                     wait = min(SHORT_WAIT_MS * 4**rank, LONGEST_WAIT_MS)
                     request._max_wait_ms = wait  # noqa: SLF001  it is aiokafka that makes requests
+                self._began[node, rank] = now
                 fetches.append(((node, rank), request))
             resets.update({(node, rank): parts for node, parts in actions[1].items()})
             timeout, stale = min(timeout, actions[2]), stale or actions[3]
@@ -89,8 +104,11 @@ class UrgencyFetcher(Fetcher):  # type: ignore[misc]
     def _by_rank(self, partitions: Iterable[TopicPartition]) -> Mapping[int, list[TopicPartition]]:
         found: dict[int, list[TopicPartition]] = {}
         for tp in partitions:
-            found.setdefault(self._ranks.get(tp.topic, len(self._ranks)), []).append(tp)
+            found.setdefault(self._rank(tp), []).append(tp)
         return found
+
+    def _rank(self, tp: TopicPartition) -> int:
+        return self._ranks.get(tp.topic, len(self._ranks))
 
     async def fetched_records(
         self,
@@ -112,9 +130,12 @@ class UrgencyFetcher(Fetcher):  # type: ignore[misc]
                 # What was found counts as read, so it is handed out first.
                 self._failed = error
                 break
-        if found or not timeout:
-            return found
-        return await super().fetched_records(partitions, timeout, max_records)
+        if not found and timeout:
+            found = await super().fetched_records(partitions, timeout, max_records)
+        now = time.monotonic()
+        for tp, records in found.items():
+            self._arrivals[self._rank(tp)].came(len(records), now)
+        return found
 
 
 async def fetch_by_urgency(consumer: Any, topics: Iterable[str]) -> None:

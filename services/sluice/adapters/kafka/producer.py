@@ -12,6 +12,8 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from sluice.adapters.kafka.gathering import Gathering
+from sluice.domain.cadence import Cadence
 from sluice.domain.spread import Spread
 from sluice.ports.bus import NotStored, Position, Record
 from sluice.ports.metrics import PUBLISH_ACK, PUBLISH_FAILED, PUBLISH_QUEUE, PUBLISHED, Figure
@@ -19,6 +21,8 @@ from sluice.ports.metrics import PUBLISH_ACK, PUBLISH_FAILED, PUBLISH_QUEUE, PUB
 log = structlog.get_logger(__name__)
 REFRESH_S = 5.0
 """Seconds after which the partitions of topics are counted again."""
+SOONEST_S = 0.001
+"""As fine as the loop's timers are: what is due sooner than that would be looked at in every turn until then."""
 _ANY = -1
 """librdkafka's "let the partitioner choose"."""
 
@@ -36,10 +40,10 @@ class KafkaBus:
     ``options`` are librdkafka's; acks=all, idempotence and Java's partitioner are set here. Memory is bounded by
     librdkafka's queue: :meth:`publish` waits when it is full.
 
-    A record goes at once where none went lately. Those that follow it closely are gathered for ``gather_ms``, or until
-    nothing more came for ``quiet_ms``, or until one is urgent. Brokers and readers work per batch more than per record:
-    under load this makes batches several times as large as ``linger_ms`` alone, which would delay every record of an
-    idle system.
+    A record goes at once where none went lately; those that follow it closely go together
+    (:class:`sluice.adapters.kafka.gathering.Gathering`). Brokers and readers work per batch more than per record: under
+    load this makes batches several times as large as ``linger_ms`` alone, which would delay every record of an idle
+    system.
     """
 
     def __init__(
@@ -67,13 +71,11 @@ class KafkaBus:
             }
         )
         self._partitions: dict[str, int] = {}
-        self._gather_s = gather_ms / 1000
-        self._quiet_s = quiet_ms / 1000
-        self._gathered: list[_Waiting] = []
-        self._gather_until = 0.0
-        self._counted = 0
-        """How many were gathered when they were last looked at."""
-        self._look_due: asyncio.TimerHandle | None = None
+        self._gathered: Gathering[asyncio.Future[Position]] = Gathering(
+            gather=gather_ms / 1000, quiet=quiet_ms / 1000, cadence=Cadence(), now=self._loop.time()
+        )
+        self._again: asyncio.TimerHandle | None = None
+        self._again_at = 0.0
         self._settled: deque[_Settled] = deque()
         self._settled_urgent: deque[_Settled] = deque()
         self._stored: defaultdict[str, int] = defaultdict(int)
@@ -90,41 +92,38 @@ class KafkaBus:
     def publish(self, record: Record) -> asyncio.Future[Position]:
         """See :class:`sluice.ports.bus.Bus`. Order within a partition is the order of the calls."""
         future: asyncio.Future[Position] = self._loop.create_future()
-        self._gathered.append((record, future))
+        now = self._loop.time()
+        self._gathered.add(record, future, now)
         if self._timed is None:
             # One at a time: enough to see how long acknowledgements take, and costs the others nothing.
             self._timed, self._timed_from = future, time.monotonic()
-        if self._look_due is None:
-            self._begin_to_gather()
-        elif record.urgent:
-            self._hand_over()
+        self._look(now)
         return future
 
-    def _begin_to_gather(self) -> None:
-        """Let go of what there is, and watch what follows."""
-        self._hand_over()
-        self._gather_until = self._loop.time() + self._gather_s
-        self._look_due = self._loop.call_later(self._quiet_s, self._look)
+    def _look(self, now: float) -> None:
+        """Hand over what is due, and come again when more is."""
+        due = self._gathered.due(now)
+        if due is not None and due <= now:
+            self._hand_over(self._gathered.take(now), now)
+            due = self._gathered.due(now)
+        if due is None or (self._again is not None and self._again_at <= due):
+            return
+        if self._again is not None:
+            self._again.cancel()
+        self._again_at = max(due, now + SOONEST_S)
+        self._again = self._loop.call_at(self._again_at, self._look_again)
 
-    def _look(self) -> None:
-        count = len(self._gathered)
-        if not count:
-            self._look_due = None
-        elif count == self._counted or self._loop.time() >= self._gather_until:
-            self._begin_to_gather()
-        else:
-            self._counted = count
-            self._look_due = self._loop.call_later(self._quiet_s, self._look)
+    def _look_again(self) -> None:
+        self._again = None
+        self._look(self._loop.time())
 
-    def _hand_over(self) -> None:
-        """Give what is gathered to librdkafka, in order; what it has no room for stays gathered."""
-        waiting, self._gathered = self._gathered, []
-        self._counted = 0
+    def _hand_over(self, waiting: list[_Waiting], now: float) -> None:
+        """Give records to librdkafka, in order; what it has no room for is gathered again."""
         for number, (record, future) in enumerate(waiting):
             try:
                 self._produce(record, future)
             except BufferError:
-                self._gathered = waiting[number:]
+                self._gathered.put_back(waiting[number:], now)
                 return
             except KafkaException as error:
                 self._refused[record.topic] += 1
@@ -216,11 +215,12 @@ class KafkaBus:
         until = time.monotonic() + timeout_s
         left = 1
         while left and time.monotonic() < until:
-            self._hand_over()
+            now = self._loop.time()
+            self._hand_over(self._gathered.take_all(now), now)
             left = await asyncio.to_thread(self._producer.flush, max(0.0, until - time.monotonic()))
             left += len(self._gathered)
-        if self._look_due is not None:
-            self._look_due.cancel()
+        if self._again is not None:
+            self._again.cancel()
         self._closing.set()
         await asyncio.to_thread(self._thread.join, 2.0)
         while self._settled or self._settled_urgent:

@@ -40,6 +40,11 @@ class ControlGroups:
         """CPUs' worth of time that may be used, by the least quota; None without one."""
         return min((quota for group in self._groups("cpu") if (quota := _quota(group)) is not None), default=None)
 
+    def used(self) -> float | None:
+        """Seconds of CPU time that the group with the least quota has used; None without a quota."""
+        limited = [(quota, group) for group in self._groups("cpu") if (quota := _quota(group)) is not None]
+        return _used(min(limited)[1]) if limited else None
+
     def throttled(self) -> float | None:
         """Seconds in which threads were kept from running by the quota; None without one."""
         return max((_throttled(group) for group in self._groups("cpu") if _quota(group) is not None), default=None)
@@ -89,6 +94,14 @@ def _quota(group: Path) -> float | None:
         return int(both[0]) / int(both[1])
     quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
     return quota / period if quota and period and quota > 0 else None
+
+
+def _used(group: Path) -> float | None:
+    """Version 1 keeps it beside the quota where both controllers are in one tree, as they usually are."""
+    if (spent := _stat(group / "cpu.stat").get("usage_usec")) is not None:
+        return spent / 1e6
+    nanoseconds = _number(group / "cpuacct.usage")
+    return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def _throttled(group: Path) -> float:

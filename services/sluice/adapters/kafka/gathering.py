@@ -1,0 +1,91 @@
+"""Which records wait for others to go with, and until when."""
+
+from __future__ import annotations
+
+import math
+from typing import Generic, TypeVar
+
+from sluice.domain.cadence import Arrivals, Cadence
+from sluice.ports.bus import Record
+
+T = TypeVar("T")
+
+
+class Gathering(Generic[T]):
+    """Keeps records, each with a ``T``, until they are due. Times are in seconds of one clock.
+
+    A record goes at once where none went for ``gather`` seconds. Those that follow go together after as long, or, if
+    any of them is awaited, once nothing awaited came for ``quiet``. An urgent one goes at once, with all of its topic
+    that was kept, since order within a partition must stay that of the calls; where many are urgent, as often as
+    ``cadence`` says.
+    """
+
+    def __init__(self, *, gather: float, quiet: float, cadence: Cadence, now: float) -> None:
+        self._gather = gather
+        self._quiet = quiet
+        self._arrivals = Arrivals(cadence, now)
+        self._kept: dict[str, list[tuple[Record, T]]] = {}
+        self._usual: set[str] = set()
+        """Topics of which records are kept that are not urgent; below, of which some are."""
+        self._urgent: set[str] = set()
+        self._urgent_at = -math.inf
+        self._went_at = -math.inf
+        self._awaited_at: float | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def add(self, record: Record, tag: T, now: float) -> None:
+        """Keep a record until :meth:`due`."""
+        self._kept.setdefault(record.topic, []).append((record, tag))
+        if record.urgent:
+            self._arrivals.came(1, now)
+            self._urgent.add(record.topic)
+            return
+        self._usual.add(record.topic)
+        if record.awaited:
+            self._awaited_at = now
+
+    def due(self, now: float) -> float | None:
+        """When the next of them are to go; None when there are none."""
+        return min(
+            (at for some, at in ((self._usual, self._usual_due()), (self._urgent, self._urgent_due(now))) if some),
+            default=None,
+        )
+
+    def take(self, now: float) -> list[tuple[Record, T]]:
+        """Those that are due, in order; nobody keeps them any more."""
+        if self._usual and now >= self._usual_due():
+            return self.take_all(now)
+        if self._urgent and now >= self._urgent_due(now):
+            self._urgent_at = now
+            topics, self._urgent = self._urgent, set()
+            self._usual -= topics
+            return [pair for topic in topics for pair in self._kept.pop(topic)]
+        return []
+
+    def _usual_due(self) -> float:
+        gathered = self._went_at + self._gather
+        return gathered if self._awaited_at is None else min(gathered, self._awaited_at + self._quiet)
+
+    def _urgent_due(self, now: float) -> float:
+        return self._urgent_at + self._arrivals.gap(now)
+
+    def take_all(self, now: float) -> list[tuple[Record, T]]:
+        """All of them."""
+        kept, self._kept = self._kept, {}
+        if self._urgent:
+            self._urgent, self._urgent_at = set(), now
+        self._usual = set()
+        self._went_at, self._awaited_at = now, None
+        return [pair for pairs in kept.values() for pair in pairs]
+
+    def put_back(self, pairs: list[tuple[Record, T]], now: float) -> None:
+        """Keep those again, in front, that nobody had room for: they go with what goes next."""
+        kept, self._kept = self._kept, {}
+        for record, tag in pairs:
+            self._kept.setdefault(record.topic, []).append((record, tag))
+        for topic, others in kept.items():
+            self._kept.setdefault(topic, []).extend(others)
+        self._usual |= self._kept.keys()
+        self._went_at, self._awaited_at = now, None
