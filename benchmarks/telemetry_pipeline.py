@@ -1,8 +1,8 @@
 """What telemetry costs the whole pipeline: the same load with and without, in turn, on one Kafka and one ClickHouse.
 
-With: every service's ``/metrics`` is asked once a second, and traces and metrics go by OTLP, at default settings, to a
-collector's stand-in. Without: nobody asks, nothing is sent. Services are started anew for each round; rounds go with,
-without, without, with, so that what changes slowly hits both alike.
+With: every service is asked for its metrics once in ``--scrape-every`` seconds, and traces and metrics go by OTLP, at
+default settings, to a collector's stand-in. Without: nobody asks, nothing is sent. Services are started anew for each
+round; rounds go with, without, without, with, so that what changes slowly hits both alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Medians over the rounds of each kind. ``lost`` and ``more_cpu`` are shares: 0.01 is one in a hundred."""
 
     mails: int
+    scrape_every: float
     rounds: list[Round]
     without_per_second: float
     with_per_second: float
@@ -69,20 +71,23 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scraper:
-    """Asks every service for its metrics, once a second, while it is entered."""
+    """Asks every service for its metrics, each in its turn once in ``every`` seconds, while it is entered."""
 
-    def __init__(self, urls: list[str]) -> None:
-        self._urls = urls
+    def __init__(self, urls: list[str], every: float) -> None:
+        self._urls = cycle(urls)
+        self._pause = every / max(1, len(urls))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self.count = 0
 
     def _ask(self) -> None:
-        while not self._stop.wait(1.0):
-            for url in self._urls:
-                with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
-                    answer.read()
-                    self.count += 1
+        while not self._stop.wait(self._pause):
+            url = next(self._urls, None)
+            if url is None:
+                return
+            with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+                answer.read()
+                self.count += 1
 
     def __enter__(self) -> Scraper:
         self._thread.start()
@@ -96,11 +101,12 @@ class Scraper:
 class Pipeline:
     """A stack whose services run with telemetry or without."""
 
-    def __init__(self, load: Load, collector: int) -> None:
+    def __init__(self, load: Load, collector: int, scrape_every: float) -> None:
         shutil.rmtree(DATA, ignore_errors=True)
         off = {"OTEL_SDK_DISABLED": "true"}
         on = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
         self._load = load
+        self._scrape_every = scrape_every
         self._stacks = {told: self._stack(on if told else off) for told in (False, True)}
         self.scrapes = 0
         self._number = 0
@@ -125,7 +131,7 @@ class Pipeline:
         stack = self._stacks[telemetry]
         stack.start(*PROCESSES)
         urls = [url.replace("/readyz", "/metrics") for url in stack.local.health_urls().values()]
-        scraper = Scraper(urls if telemetry else [])
+        scraper = Scraper(urls if telemetry else [], self._scrape_every)
         with scraper:
             self._number += 1
             self._through(stack, f"warm-up-{self._number}", warm_up)
@@ -182,10 +188,10 @@ def collector() -> Iterator[int]:
             process.terminate()
 
 
-def measure(mails: int, pairs: int, warm_up: int) -> Figures:
+def measure(mails: int, pairs: int, warm_up: int, scrape_every: float) -> Figures:
     """All rounds; ``pairs`` of one with and one without."""
     with collector() as port:
-        pipeline = Pipeline(four_kilobytes(mails), port)
+        pipeline = Pipeline(four_kilobytes(mails), port, scrape_every)
         try:
             pipeline.start()
             rounds = [
@@ -197,10 +203,10 @@ def measure(mails: int, pairs: int, warm_up: int) -> Figures:
                 collected = json.load(answer)
         finally:
             pipeline.close()
-    return figures(mails, rounds, pipeline.scrapes, collected)
+    return figures(mails, scrape_every, rounds, pipeline.scrapes, collected)
 
 
-def figures(mails: int, rounds: list[Round], scrapes: int, collected: dict[str, int]) -> Figures:
+def figures(mails: int, scrape_every: float, rounds: list[Round], scrapes: int, collected: dict[str, int]) -> Figures:
     """What the rounds come to."""
 
     def median(telemetry: bool, of: str) -> float:
@@ -211,6 +217,7 @@ def figures(mails: int, rounds: list[Round], scrapes: int, collected: dict[str, 
     pairs = [sorted(rounds[at : at + 2], key=lambda each: each.telemetry) for at in range(0, len(rounds), 2)]
     return Figures(
         mails=mails,
+        scrape_every=scrape_every,
         rounds=rounds,
         without_per_second=rate[False],
         with_per_second=rate[True],
@@ -224,10 +231,10 @@ def figures(mails: int, rounds: list[Round], scrapes: int, collected: dict[str, 
     )
 
 
-def report(mails: int, pairs: int, warm_up: int, results: Path = RESULTS) -> None:
+def report(mails: int, pairs: int, warm_up: int, scrape_every: float, results: Path = RESULTS) -> None:
     """Measure, print, keep."""
     machine = this_machine()
-    found = measure(mails, pairs, warm_up)
+    found = measure(mails, pairs, warm_up, scrape_every)
     print(f"without telemetry {found.without_per_second:,.0f} mails/s, {found.without_cpu_ms:.3f} ms CPU a mail")
     print(f"with              {found.with_per_second:,.0f} mails/s, {found.with_cpu_ms:.3f} ms CPU a mail")
     pairs_told = ", ".join(f"{each:+.1%}" for each in found.lost_of_pairs)

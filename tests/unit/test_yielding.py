@@ -52,8 +52,13 @@ def test_on_a_full_machine_bulk_gives_way_within_a_second_and_no_further_than_th
     assert share == RULE.least
 
 
+@given(loads)
+def test_where_nothing_is_to_stay_free_bulk_never_gives_way(busy: float) -> None:
+    assert Yielding(most=1.0).next(1.0, busy, urgent=True) == 1.0
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"most": 0.0}, {"most": 1.0}, {"least": 0.0}, {"least": 1.1}, {"cut": 1.0}, {"gain": 0.0}]
+    "wrong", [{"most": 0.0}, {"most": 1.1}, {"least": 0.0}, {"least": 1.1}, {"cut": 1.0}, {"gain": 0.0}]
 )
 def test_a_way_to_yield_that_leads_nowhere_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(RuleError):

@@ -13,6 +13,7 @@ from sluice.domain.errors import RuleError, SluiceError
 from sluice.domain.reference import SigningKey
 from sluice.domain.rules import Rules
 from sluice.domain.topics import OUTCOME, READY, SEND
+from sluice.domain.yielding import Yielding
 from sluice.ports.health import Health
 from sluice.ports.metrics import Figure
 from sluice.runtime import telemetry, wiring
@@ -56,6 +57,7 @@ class ComposeService:
             bus=self._bus,
             clock=clock,
             load=wiring.SystemLoad(),
+            yielding=Yielding(most=1.0 - settings.priority_headroom),
             fatal=self._tasks.fail,
             spans=self._spans,
         )

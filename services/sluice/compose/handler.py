@@ -57,6 +57,7 @@ class ComposeHandler:
         bus: Bus,
         clock: Clock,
         load: Load,
+        yielding: Yielding = Yielding(),  # noqa: B008  frozen
         fatal: Callable[[BaseException], None],
         spans: Spans | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class ComposeHandler:
         self._bus = bus
         self._clock = clock
         self._load = load
+        self._yielding = yielding
         self._unsettled = Unsettled(fatal)
         self._queues: tuple[deque[tuple[Taken, Done]], ...] = tuple(deque() for _ in PRIORITIES)
         self._turns = _CHOOSER.start()
@@ -100,7 +102,7 @@ class ComposeHandler:
 
     async def compose_forever(self) -> None:
         """Compose what comes, urgent first, letting other work in between, and bulk only as the pace has it."""
-        pace = Pace(Yielding(), self._load, self._clock.now())
+        pace = Pace(self._yielding, self._load, self._clock.now())
         try:
             while True:
                 await self._turn(pace)

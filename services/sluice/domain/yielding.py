@@ -24,7 +24,7 @@ class Yielding(msgspec.Struct, frozen=True):
     gain: float = 0.4
 
     def __post_init__(self) -> None:
-        if not (0 < self.most < 1 and 0 < self.least <= 1 and 0 < self.cut < 1 and self.gain > 0):
+        if not (0 < self.most <= 1 and 0 < self.least <= 1 and 0 < self.cut < 1 and self.gain > 0):
             raise RuleError(f"not a way to yield: {self}")
 
     def next(self, share: float, busy: float, *, urgent: bool) -> float:

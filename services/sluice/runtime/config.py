@@ -135,6 +135,12 @@ class Settings(BaseSettings):
         lt=1,
         description="Part of a lane's and the process's connections that only high takes; 0 for none",
     )
+    priority_headroom: float = Field(
+        0.15,
+        ge=0,
+        lt=1,
+        description="Part of the processors' time that other mail leaves free while high comes; 0 for none",
+    )
     smtp_connect_s: float = Field(60.0, gt=0, description="Longest wait to connect, for TLS, for the banner")
     smtp_command_s: float = Field(300.0, gt=0, description="Longest wait for the reply to EHLO, MAIL, RCPT and others")
     smtp_data_s: float = Field(120.0, gt=0, description="Longest wait for the reply to DATA, for content to be taken")

@@ -170,9 +170,11 @@ def _messaging(operation: str, topic: str) -> dict[str, str]:
 
 
 def _place(outcome: Outcome) -> SpanContext | None:
-    """Of the attempt that an outcome is of; None where it says none."""
+    """Of the attempt that an outcome is of; None where it says none, as ninety-nine in a hundred do."""
+    if outcome.span_id is None or outcome.trace_id is None:
+        return None
     try:
-        trace, span = int(outcome.trace_id or "", 16), int(outcome.span_id or "", 16)
+        trace, span = int(outcome.trace_id, 16), int(outcome.span_id, 16)
     except ValueError:
         return None
     place = SpanContext(trace, span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
