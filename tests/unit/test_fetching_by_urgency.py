@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.structs import TopicPartition
 
+from sluice.adapters.kafka import fetching
 from sluice.adapters.kafka.fetching import LONGEST_WAIT_MS, SHORT_WAIT_MS, UrgencyFetcher
 
 HIGH, BULK = "high", "bulk"
@@ -85,3 +87,23 @@ async def test_a_fetch_that_leaves_partitions_out_is_soon_over(fetcher: UrgencyF
     buffered(fetcher, BULK, 1, seconds=0.0)
     found = asked(fetcher, assignment(high=2, bulk=2))
     assert found == {0: ({(HIGH, 1)}, SHORT_WAIT_MS), 1: ({(BULK, 0)}, 4 * SHORT_WAIT_MS)}
+
+
+async def test_where_urgent_records_come_fast_their_fetches_are_apart_and_others_are_not(
+    fetcher: UrgencyFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch costs the same whether it brings one or ten."""
+    now = time.monotonic() + 60.0
+    monkeypatch.setattr(fetching, "time", SimpleNamespace(monotonic=lambda: now))
+    fetcher._arrivals[0].came(0, now)
+    given = assignment(high=2, bulk=2)
+    assert asked(fetcher, given).keys() == {0, 1}
+    now += 0.3
+    fetcher._arrivals[0].came(60, now)
+    assert asked(fetcher, given).keys() == {0, 1}
+    now += 0.01
+    fetches, _, timeout, *_ = fetcher._get_actions_per_node(given)
+    assert [rank for (_, rank), _ in fetches] == [1]
+    assert timeout == pytest.approx(0.03)
+    now += 0.031
+    assert asked(fetcher, given).keys() == {0, 1}

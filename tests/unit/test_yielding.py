@@ -79,13 +79,14 @@ class Composing:
         while self.now - began < seconds:
             if urgent:
                 self.pace.urgent(self.now)
-            if self.now >= self.pace.resumes:
+            pause = self.pace.pause(self.now)
+            if not pause:
                 self.now += 0.002
                 worked += 0.002
                 self.pace.worked(0.002, self.now)
             else:
-                assert SHORTEST_S <= self.pace.resumes - self.now <= LONGEST_S
-                self.now = self.pace.resumes
+                assert SHORTEST_S <= pause <= LONGEST_S
+                self.now += pause + 1e-6
             self.pace.look(self.now)
         return worked / (self.now - began)
 
@@ -122,4 +123,14 @@ def test_nobody_waits_for_long_whatever_a_mail_took() -> None:
     composing = Composing(busy=1.0)
     composing.share(3.0, urgent=True)
     composing.pace.worked(10.0, composing.now)
-    assert composing.pace.resumes <= composing.now + LONGEST_S
+    assert 0 < composing.pace.pause(composing.now) <= LONGEST_S
+
+
+def test_a_clock_that_is_set_back_holds_nobody_up() -> None:
+    """An hour, as when a machine's clock is put right."""
+    composing = Composing(busy=1.0)
+    composing.share(3.0, urgent=True)
+    composing.pace.worked(1.0, composing.now)
+    composing.now -= 3600.0
+    assert composing.pace.pause(composing.now) == 0.0
+    assert composing.share(1.0, urgent=False) == pytest.approx(1.0, abs=0.3)

@@ -116,8 +116,8 @@ class ComposeHandler:
         now = self._clock.now()
         over = now + TURN
         while now < over:
-            bulk = now >= pace.resumes
-            waiting = [bool(queue) and (bulk or not rank) for rank, queue in enumerate(self._queues)]
+            urgent_only = pace.pause(now) > 0
+            waiting = [bool(queue) and not (urgent_only and rank) for rank, queue in enumerate(self._queues)]
             self._turns, chosen = _CHOOSER.choose(self._turns, waiting)
             if chosen is None:
                 self._arrived.clear()
@@ -136,7 +136,7 @@ class ComposeHandler:
 
     async def _resume(self, pace: Pace) -> None:
         """Wake composing when bulk may be composed again."""
-        await self._clock.sleep(pace.resumes - self._clock.now())
+        await self._clock.sleep(pace.pause(self._clock.now()))
         self._resuming = None
         pace.look(self._clock.now())
         self._arrived.set()

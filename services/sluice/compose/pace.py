@@ -20,7 +20,7 @@ LONGEST_S = 1.0
 class Pace:
     """What is composed is delivered soon after, so whoever paces composing paces deliver, Kafka and all others too.
 
-    Times are in seconds of one clock.
+    Times are in seconds of one clock, which may be set back: nothing lasts longer for it.
     """
 
     def __init__(self, rule: Yielding, load: Load, now: float) -> None:
@@ -31,12 +31,11 @@ class Pace:
         self._owed = 0.0
         self._look_at = now + LOOK_S
         self._urgent_until = -math.inf
-        self.resumes = -math.inf
-        """Until when only urgent mail is composed."""
+        self._resumes_at = -math.inf
 
     def urgent(self, now: float) -> None:
         """An urgent mail is there."""
-        if now >= self._urgent_until:
+        if not _ahead(self._urgent_until, now, URGENT_S):
             # What was right while such mail came last is nearer to what is right now than everything is.
             self._share = self._yielded
         self._urgent_until = now + URGENT_S
@@ -45,14 +44,23 @@ class Pace:
         """What is not urgent took ``seconds`` of composing until ``now``."""
         self._owed = min(LONGEST_S, self._owed + seconds * (1.0 / self._share - 1.0))
         if self._owed >= SHORTEST_S:
-            self.resumes, self._owed = now + self._owed, 0.0
+            self._resumes_at, self._owed = now + self._owed, 0.0
+
+    def pause(self, now: float) -> float:
+        """Seconds for which only urgent mail is composed; 0.0 when all may be."""
+        return self._resumes_at - now if _ahead(self._resumes_at, now, LONGEST_S) else 0.0
 
     def look(self, now: float) -> None:
         """Between two turns: follow how busy the machine is, if it is time to."""
-        if now < self._look_at:
+        if _ahead(self._look_at, now, LOOK_S):
             return
-        urgent = now < self._urgent_until
+        urgent = _ahead(self._urgent_until, now, URGENT_S)
         if urgent:
             self._yielded = self._share
         self._share = self._rule.next(self._share, self._load.busy(), urgent=urgent)
         self._look_at = now + LOOK_S
+
+
+def _ahead(moment: float, now: float, most: float) -> bool:
+    """Whether a moment that was ``most`` seconds ahead at most when it was chosen still is."""
+    return 0.0 < moment - now <= most

@@ -48,10 +48,11 @@ class Gathering(Generic[T]):
 
     def due(self, now: float) -> float | None:
         """When the next of them are to go; None when there are none."""
-        return min(
-            (at for some, at in ((self._usual, self._usual_due()), (self._urgent, self._urgent_due(now))) if some),
-            default=None,
-        )
+        usual = self._usual_due() if self._usual else None
+        if not self._urgent:
+            return usual
+        urgent = self._urgent_due(now)
+        return urgent if usual is None else min(usual, urgent)
 
     def take(self, now: float) -> list[tuple[Record, T]]:
         """Those that are due, in order; nobody keeps them any more."""

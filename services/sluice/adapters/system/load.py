@@ -30,10 +30,12 @@ class SystemLoad:
 
     def _of_quota(self) -> float:
         """What the container used of what it may."""
+        if self._quota is None:
+            return 0.0
         now, used = time.monotonic(), self._groups.used()
         seconds, self._asked_at = now - self._asked_at, now
         before, self._used = self._used, used
-        if self._quota is None or used is None or before is None or seconds <= 0:
+        if used is None or before is None or seconds <= 0:
             return 0.0
         return (used - before) / (self._quota * seconds)
 
