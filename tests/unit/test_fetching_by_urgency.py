@@ -95,11 +95,9 @@ async def test_where_urgent_records_come_fast_their_fetches_are_apart_and_others
     """A fetch costs the same whether it brings one or ten."""
     now = time.monotonic() + 60.0
     monkeypatch.setattr(fetching, "time", SimpleNamespace(monotonic=lambda: now))
-    fetcher._arrivals[0].came(0, now)
-    given = assignment(high=2, bulk=2)
-    assert asked(fetcher, given).keys() == {0, 1}
-    now += 0.3
     fetcher._arrivals[0].came(60, now)
+    given = assignment(high=2, bulk=2)
+    now += 0.3
     assert asked(fetcher, given).keys() == {0, 1}
     now += 0.01
     fetches, _, timeout, *_ = fetcher._get_actions_per_node(given)
