@@ -21,7 +21,7 @@ class Yielding(msgspec.Struct, frozen=True):
     most: float = 0.85
     least: float = 0.05
     cut: float = 0.3
-    gain: float = 0.4
+    gain: float = 0.2
 
     def __post_init__(self) -> None:
         if not (0 < self.most <= 1 and 0 < self.least <= 1 and 0 < self.cut < 1 and self.gain > 0):
