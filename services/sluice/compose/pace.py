@@ -8,8 +8,8 @@ from sluice.domain.yielding import Yielding
 from sluice.ports.load import Load
 
 LOOK_S = 0.1
-"""Seconds between two looks at how busy the machine is, of which kernels count hundredths: soon enough for less than a
-hundredth of half a minute's urgent mail to come before the first ones have had an effect."""
+"""Seconds between two looks at how busy the machine is. Kernels count in hundredths; and what comes before the first
+looks have had an effect is soon more than one urgent mail in a hundred."""
 URGENT_S = 2.0
 """Seconds for which an urgent mail is expected to be followed by others."""
 SHORTEST_S = 0.002
