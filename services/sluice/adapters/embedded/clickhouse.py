@@ -23,7 +23,7 @@ from sluice.adapters.embedded.clickhouse_http import Gateway
 
 log = structlog.get_logger(__name__)
 NICENESS = 5
-"""Merges take all processors for tenths of a second. Mail on the same machine, which waits for a processor at each step,
+"""Merges take all processors for tenths of a second. Mail on the same machine waits for a processor at each step, and
 goes before them; what is kept here is only told later."""
 
 
