@@ -81,9 +81,8 @@ class Scraper:
         self.count = 0
 
     def _ask(self) -> None:
-        while not self._stop.wait(self._pause):
-            url = next(self._urls, None)
-            if url is None:
+        for url in self._urls:
+            if self._stop.wait(self._pause):
                 return
             with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
                 answer.read()

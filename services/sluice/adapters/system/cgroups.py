@@ -38,22 +38,28 @@ class ControlGroups:
 
     def cpus(self) -> float | None:
         """CPUs' worth of time that may be used, by the least quota; None without one."""
-        return min((quota for group in self._groups("cpu") if (quota := _quota(group)) is not None), default=None)
+        return min((quota for quota, _ in self._limited()), default=None)
 
     def used(self) -> float | None:
         """Seconds of CPU time that the group with the least quota has used; None without a quota."""
-        limited = [(quota, group) for group in self._groups("cpu") if (quota := _quota(group)) is not None]
-        return _used(min(limited)[1]) if limited else None
+        limited = min(self._limited(), default=None)
+        return None if limited is None else _used(limited[1])
 
     def throttled(self) -> float | None:
         """Seconds in which threads were kept from running by the quota; None without one."""
-        return max((_throttled(group) for group in self._groups("cpu") if _quota(group) is not None), default=None)
+        return max((_throttled(group) for _, group in self._limited()), default=None)
 
     def pressure(self, resource: str) -> Path | None:
         """The file that tells the group's own pressure; None when there is none, as in version 1."""
         for group in self._groups(""):
             return path if (path := group / f"{resource}.pressure").exists() else None
         return None
+
+    def _limited(self) -> Iterator[tuple[float, Path]]:
+        """The groups that have a quota of CPU time, with it."""
+        for group in self._groups("cpu"):
+            if (quota := _quota(group)) is not None:
+                yield quota, group
 
     def _groups(self, controller: str) -> Iterator[Path]:
         """The folders of its groups for a controller, its own first; version 1 has several trees."""
