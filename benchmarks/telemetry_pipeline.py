@@ -133,10 +133,10 @@ class Pipeline:
         scraper = Scraper(urls if telemetry else [], self._scrape_every)
         with scraper:
             self._number += 1
-            self._through(stack, f"warm-up-{self._number}", warm_up)
+            through(stack, self._load, f"warm-up-{self._number}", warm_up)
             before = self._cpu(stack)
             began = time.time()
-            self._through(stack, f"measured-{self._number}", mails)
+            through(stack, self._load, f"measured-{self._number}", mails)
             after = self._cpu(stack)
         self.scrapes += scraper.count
         rows = stack.query(
@@ -153,26 +153,26 @@ class Pipeline:
         say(f"{'with' if telemetry else 'without'}: {done.mails_per_second:,.0f} mails/s, {done.cpu:.3f} ms CPU a mail")
         return done
 
-    def _through(self, stack: Stack, campaign: str, count: int) -> None:
-        """Publish, and wait until all are delivered and recorded."""
-        with Client(stack.bootstrap, source="bench") as client:
-            client.send_many(bench_events(self._load, campaign, count), "normal")
-        found, moved = 0, time.monotonic()
-        while found < count:
-            rows = stack.query(
-                "SELECT count() AS n FROM {db}.outcomes WHERE campaign_id = {campaign:String} "
-                "AND event_type = 'delivered'",
-                {"campaign": campaign},
-            )
-            if int(rows[0]["n"]) > found:
-                found, moved = int(rows[0]["n"]), time.monotonic()
-            if time.monotonic() - moved > PATIENCE:
-                sys.exit(f"telemetry: {found} of {count} mails, and none more for {PATIENCE:g} s")
-            time.sleep(LOOK_EVERY)
-
     @staticmethod
     def _cpu(stack: Stack) -> dict[str, float]:
         return {name: cpu_seconds(stack.pid(name)) for name in PROCESSES}
+
+
+def through(stack: Stack, load: Load, campaign: str, count: int) -> None:
+    """Publish, and wait until all are delivered and recorded."""
+    with Client(stack.bootstrap, source="bench") as client:
+        client.send_many(bench_events(load, campaign, count), "normal")
+    found, moved = 0, time.monotonic()
+    while found < count:
+        rows = stack.query(
+            "SELECT count() AS n FROM {db}.outcomes WHERE campaign_id = {campaign:String} AND event_type = 'delivered'",
+            {"campaign": campaign},
+        )
+        if int(rows[0]["n"]) > found:
+            found, moved = int(rows[0]["n"]), time.monotonic()
+        if time.monotonic() - moved > PATIENCE:
+            sys.exit(f"telemetry: {found} of {count} mails, and none more for {PATIENCE:g} s")
+        time.sleep(LOOK_EVERY)
 
 
 @contextmanager
