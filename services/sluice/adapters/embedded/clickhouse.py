@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
-import os
 import signal
 import sys
 import time
@@ -20,11 +19,12 @@ from aiohttp import web
 
 from sluice.adapters.embedded.clickhouse_engine import Engine, EngineError
 from sluice.adapters.embedded.clickhouse_http import Gateway
+from sluice.adapters.embedded.niceness import step_back
 
 log = structlog.get_logger(__name__)
 NICENESS = 5
-"""Merges take all processors for tenths of a second. Mail on the same machine waits for a processor at each step, and
-goes before them; what is kept here is only told later."""
+"""A batch of outcomes takes a processor for tenths of a second, a merge both. Mail on the same machine waits for a
+processor at each step, and goes before them; what is kept here is only told later."""
 
 
 async def serve(host: str, port: int, data: Path, *, stop: asyncio.Event | None = None) -> int:
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         loopback = False
     if not loopback:
         parser.error(f"--host {chosen.host}: there is no password, so only a loopback address can be bound")
-    os.nice(NICENESS)
+    step_back(NICENESS)
     return asyncio.run(serve(host, chosen.port, chosen.data))
 
 
