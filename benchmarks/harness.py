@@ -205,11 +205,12 @@ def with_sluice(
     smtp_port: int | None = None,
     rules: Path = RULES,
     fresh: bool = True,
+    lasting: bool = False,
 ) -> T:
     """Start everything, do ``work``, stop everything. Call it in the main thread.
 
     Mail goes to 127.0.0.1:``smtp_port``, or to Sluice's own sink. ``fresh`` begins with an empty folder; without it,
-    what an earlier stack left is gone on with.
+    what an earlier stack left is gone on with. ``lasting`` is a broker that wants a warm-up of ten thousand mails.
     """
     set_up_logs("bench", "local", level="error", form="console")
     if fresh:
@@ -221,6 +222,7 @@ def with_sluice(
         rules=rules,
         examples=fresh,
         first_port=FIRST_PORT,
+        lasting=lasting,
         smtp=None if smtp_port is None else f"127.0.0.1:{smtp_port}",
     )
     stack = plan(options, bench_reference(load), say=say)

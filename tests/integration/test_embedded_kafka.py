@@ -79,6 +79,17 @@ def test_a_topic_that_nobody_created_is_not_made_by_producing_to_it(kafka: Embed
     assert "nowhere" not in AdminClient({"bootstrap.servers": kafka.bootstrap}).list_topics(timeout=10).topics
 
 
+@pytest.mark.parametrize("lasting", [True, False])
+def test_java_compiles_a_second_time_in_a_lasting_broker_only(tmp_path: Path, lasting: bool) -> None:
+    broker = EmbeddedKafka(tmp_path, free_port(), free_port(), lasting=lasting)
+    broker.prepare()
+    java, *options = broker.command()
+    asked = [java, *(option for option in options if option.startswith("-X")), "-XX:+PrintFlagsFinal", "-version"]
+    flags = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.splitlines()
+    level = next(flag for flag in flags if " TieredStopAtLevel " in flag)
+    assert level.split("=")[1].split()[0] == ("4" if lasting else "1")
+
+
 def test_it_listens_on_the_loopback_address_only(kafka: EmbeddedKafka) -> None:
     listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout.splitlines()
     addresses = [line.split()[3] for line in listening]

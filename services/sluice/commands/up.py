@@ -54,6 +54,12 @@ def up(
             help="Publish the examples' tenants and templates; by default once, into an embedded Kafka only.",
         ),
     ] = None,
+    lasting: Annotated[
+        bool,
+        typer.Option(
+            "--lasting", help="Stay for hours: the embedded Kafka is slower in the first minutes, faster later."
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw the folder's content away first.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before throwing away.")] = False,
     new_ports: Annotated[bool, typer.Option("--new-ports", help="Choose ports anew.")] = False,
@@ -86,6 +92,7 @@ def up(
             tls=tls,
             rules=rules,
             examples=examples,
+            lasting=lasting,
             new_ports=new_ports,
         ),
         say=display.progress,

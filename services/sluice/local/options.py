@@ -25,6 +25,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Offer STARTTLS at the mailbox, and use it."""
     examples: bool | None = None
     """Publish the examples' tenants and templates; None: when the folder is new and Kafka is embedded."""
+    lasting: bool = False
+    """Have the embedded Kafka made for hours: slower in the first minutes, and faster later."""
     new_ports: bool = False
     first_port: int | None = None
     """Choose ports from this one upwards instead of the usual ones."""

@@ -24,9 +24,9 @@ def kafka_child(kafka: EmbeddedKafka, gate: Gate) -> Child:
     return Child(name=KAFKA, command=kafka.command(), ready=gate.check, ready_timeout=90.0, stop_timeout=20.0)
 
 
-def embedded_kafka(folder: DataFolder, ports: Mapping[str, int]) -> EmbeddedKafka:
+def embedded_kafka(folder: DataFolder, ports: Mapping[str, int], *, lasting: bool) -> EmbeddedKafka:
     """The broker that lives in ``folder``."""
-    return EmbeddedKafka(folder.kafka, ports["kafka"], ports["kafka-controller"], heap_mb=HEAP_MB)
+    return EmbeddedKafka(folder.kafka, ports["kafka"], ports["kafka-controller"], heap_mb=HEAP_MB, lasting=lasting)
 
 
 def embedded_clickhouse(folder: DataFolder, ports: Mapping[str, int]) -> EmbeddedClickHouse:

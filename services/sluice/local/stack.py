@@ -119,7 +119,7 @@ def plan(options: Options, reference: Sequence[seed.Reference] | None = None, sa
     stack = LocalStack(options, folder, ports, known)
     needed: list[str] = []
     if options.kafka is None:
-        kafka = parts.embedded_kafka(folder, ports)
+        kafka = parts.embedded_kafka(folder, ports, lasting=options.lasting)
         kafka.prepare(lambda done, total: say(f"fetching Kafka: {done} of {total} files"))
         gate = Gate(kafka.is_ready, stack.prepare_kafka)
         stack.gates.append(gate)

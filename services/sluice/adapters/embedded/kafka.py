@@ -67,10 +67,11 @@ log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
 num.io.threads=4
 """
+FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
+"""Java's second compiler takes more CPU than the broker's own work in the first ten thousands of mails, and saves a
+third of it afterwards."""
 JAVA_OPTIONS = (
-    # Java's second compiler and its concurrent collector pay off after minutes on many cores. On one machine they took
-    # more CPU than the broker's own work in the first ten thousands of mails.
-    "-XX:TieredStopAtLevel=1",
+    # The concurrent collector pays off on many cores.
     "-XX:+UseSerialGC",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -93,9 +94,10 @@ class EmbeddedKafka:
     """A single-node Kafka whose cluster id, topics and offsets live in ``data`` and survive restarts.
 
     ``port`` is what clients connect to, ``controller_port`` is internal (None: ``port + 1``); both listen on 127.0.0.1
-    only and may change from run to run. ``heap_mb`` bounds Java's heap, in MiB. ``cache`` keeps the jars (None: the
-    user's cache folder). ``advertised_port`` is where clients are sent after the first contact, a proxy's for instance.
-    ``properties`` are further settings of the broker, over those it has here.
+    only and may change from run to run. ``heap_mb`` bounds Java's heap, in MiB. ``lasting`` is for a broker that runs
+    for hours: it is slower at first, and faster later. ``cache`` keeps the jars (None: the user's cache folder).
+    ``advertised_port`` is where clients are sent after the first contact, a proxy's for instance. ``properties`` are
+    further settings of the broker, over those it has here.
     A caller runs :meth:`command` under a supervisor, or uses the object as a context manager::
 
         with EmbeddedKafka(folder, free_port()) as kafka:
@@ -109,6 +111,7 @@ class EmbeddedKafka:
         controller_port: int | None = None,
         *,
         heap_mb: int = 512,
+        lasting: bool = False,
         cache: Path | None = None,
         advertised_port: int | None = None,
         properties: Mapping[str, str] | None = None,
@@ -119,6 +122,7 @@ class EmbeddedKafka:
         self.port = port
         self.controller_port = port + 1 if controller_port is None else controller_port
         self.heap_mb = heap_mb
+        self._lasting = lasting
         self._cache = cache or default_cache()
         self._jars: tuple[Path, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -156,7 +160,8 @@ class EmbeddedKafka:
     def command(self) -> list[str]:
         """The broker's command line; it logs to standard error and stops cleanly on SIGTERM. After :meth:`prepare`."""
         heap = [f"-Xms{min(64, self.heap_mb)}m", f"-Xmx{self.heap_mb}m"]
-        return self._java([*heap, *JAVA_OPTIONS], "kafka.Kafka", str(self._settings))
+        compilers = [] if self._lasting else [FIRST_COMPILER]
+        return self._java([*heap, *compilers, *JAVA_OPTIONS], "kafka.Kafka", str(self._settings))
 
     def is_ready(self) -> bool:
         """Whether the broker takes requests now; blocks for at most a second."""
@@ -248,7 +253,7 @@ class EmbeddedKafka:
         log.info("formatting Kafka's data folder", folder=str(self.data), cluster_id=cluster_id)
         arguments = ["format", "--cluster-id", cluster_id, "--config", str(self._settings), "--ignore-formatted"]
         done = subprocess.run(  # noqa: S603 -- our own command line
-            self._java(["-XX:TieredStopAtLevel=1"], "kafka.tools.StorageTool", *arguments),
+            self._java([FIRST_COMPILER], "kafka.tools.StorageTool", *arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
