@@ -17,7 +17,7 @@ import msgspec
 from harness import Sluice, four_kilobytes, percentile, say, told, with_sluice
 from machine import RESULTS, keep, this_machine
 
-WARM_UP = 15_000
+WARM_UP = 40_000
 """Mails that are not looked at: a broker that has just been started is slow, and half of its rate would be no load. A
 million waiting are no young broker's, so it is one that Java compiles for hours of work."""
 SETTLE = 10.0
