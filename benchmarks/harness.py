@@ -210,7 +210,8 @@ def with_sluice(
     """Start everything, do ``work``, stop everything. Call it in the main thread.
 
     Mail goes to 127.0.0.1:``smtp_port``, or to Sluice's own sink. ``fresh`` begins with an empty folder; without it,
-    what an earlier stack left is gone on with. ``lasting`` is a broker that wants to be warmed up with tens of thousands of mails.
+    what an earlier stack left is gone on with. ``lasting`` is a broker that wants to be warmed up with tens
+    of thousands of mails.
     """
     set_up_logs("bench", "local", level="error", form="console")
     if fresh:
