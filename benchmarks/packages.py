@@ -60,7 +60,8 @@ def debian_tools(folder: Path, say: Say) -> Tools:
         _unpack(root, missing, say)
     postfix = Path("/") if _installed("postfix") else root
     opendkim = Path("/") if _installed("opendkim") else root
-    libraries = [root / "usr/lib/postfix", *(root / "usr/lib").glob("*-linux-gnu*")]
+    # Not every package (libopendbx1) keeps its libraries in the folder of the architecture.
+    libraries = [root / "usr/lib/postfix", root / "usr/lib", *(root / "usr/lib").glob("*-linux-gnu*")]
     return Tools(
         sbin=postfix / "usr/sbin",
         daemons=postfix / "usr/lib/postfix/sbin",
