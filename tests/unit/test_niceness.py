@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-AUTOGROUP = Path("/proc/self/autogroup")
+from sluice.adapters.embedded.niceness import AUTOGROUP
+
 STEPS_BACK = """
 import os
-from pathlib import Path
-from sluice.adapters.embedded.niceness import step_back
-autogroup = Path("/proc/self/autogroup")
-before = autogroup.read_text() if autogroup.exists() else ""
+from sluice.adapters.embedded.niceness import AUTOGROUP, step_back
+before = AUTOGROUP.read_text() if AUTOGROUP.exists() else ""
 nice = os.nice(0)
 step_back(7)
-after = autogroup.read_text() if autogroup.exists() else ""
+after = AUTOGROUP.read_text() if AUTOGROUP.exists() else ""
 print(os.nice(0) - nice, before.split()[-1:], after.split()[-1:])
 """
 
