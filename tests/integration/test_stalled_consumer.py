@@ -157,6 +157,23 @@ async def test_commits_that_end_end_the_service(bootstrap: str) -> None:
         intake._consumer._commit = stored
 
 
+async def test_a_partition_without_a_position_ends_nothing(bootstrap: str) -> None:
+    """As while it is sought after a rebalance: Faust's own watch then failed, and the worker with it."""
+    topic, handler = make_topic(bootstrap), Finisher()
+    publish(bootstrap, topic, 5)
+    async with member(bootstrap, topic, handler) as (intake, _):
+        await until(lambda: len(handler.taken) == 5)
+        assignment = intake._consumer._thread._consumer._subscription.subscription.assignment
+        (state,) = (assignment.state_value(tp) for tp in assignment.tps)
+        position, state._position = state._position, None
+        try:
+            await intake._consumer.verify_all_partitions_active()
+        finally:
+            state._position = position
+        publish(bootstrap, topic, 1)
+        await until(lambda: len(handler.taken) == 6)
+
+
 async def test_the_end_of_a_transaction_is_no_record_that_waits(bootstrap: str) -> None:
     """Its marker takes an offset that no consumer ever sees."""
     topic, handler = make_topic(bootstrap), Finisher()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from typing import Any
 
 import faust
@@ -37,10 +36,7 @@ class FaustOptions(msgspec.Struct, frozen=True):
 
 
 class _BriefMonitor(Monitor):
-    """Faust's statistics of single records, which nobody reads, cost more than handing a record over.
-
-    What is kept is when something of a partition last came in: without it Faust takes a stream for stalled.
-    """
+    """Faust's statistics of single records, which nobody reads, cost more than handing a record over."""
 
     def on_message_in(self, tp: Any, offset: int, message: Any) -> None:
         """Nothing."""
@@ -49,8 +45,7 @@ class _BriefMonitor(Monitor):
         """Nothing."""
 
     def on_stream_event_in(self, tp: Any, offset: int, stream: Any, event: Any) -> None:
-        """The time."""
-        self.stream_inbound_time[tp] = time.monotonic()
+        """Nothing."""
 
     def on_stream_event_out(self, tp: Any, offset: int, stream: Any, event: Any, state: Any = None) -> None:
         """Nothing."""

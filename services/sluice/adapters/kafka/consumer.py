@@ -98,6 +98,13 @@ class DirectConsumer(Consumer):
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Faust would note every offset between two messages for its own commits, which are not used."""
 
+    async def verify_all_partitions_active(self) -> None:
+        """Not looked at: :class:`~sluice.runtime.stall.ReadingWatch` knows which records wait, and commits are ours.
+
+        Faust's watch would look at them every seven seconds, and ends the worker when it meets a partition that is
+        being sought, as all are right after a rebalance: aiokafka asserts that it has a position.
+        """
+
     async def _read_again(self) -> None:
         """Go back to the commits once the flow stands on an assignment: nothing of it was handed over yet."""
         while not self.should_stop:
