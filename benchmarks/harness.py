@@ -125,12 +125,26 @@ class Sluice:
                 moved = time.monotonic()
             looks.append(Look(time.time(), found, self.cpu()))
             if time.monotonic() - moved > patience:
-                raise Stuck(f"{campaign}: {found} of {count} {kind}, and none more for {patience:g} s")
+                others = await self._ended_otherwise(campaign, kind)
+                raise Stuck(
+                    f"{campaign}: {found} of {count} {kind}, none more for {patience:g} s; the others: {others}"
+                )
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 say(f"  {campaign}: {found:,} of {count:,} {kind}")
             await asyncio.sleep(LOOK_EVERY)
         return looks
+
+    async def _ended_otherwise(self, campaign: str, kind: str) -> str:
+        """How far those mails of a campaign came, as outcomes tell, that have not come to ``kind``."""
+        rows = await self._rows(
+            "SELECT last, count() AS n FROM (SELECT message_id, argMax(concat(event_type, ' ', category, ' ', reason), "
+            "event_time) AS last FROM {db}.outcomes WHERE campaign_id = {campaign:String} GROUP BY message_id "
+            "HAVING countIf(event_type = {kind:String}) = 0) GROUP BY last ORDER BY n DESC LIMIT 5",
+            campaign,
+            kind,
+        )
+        return ", ".join(f"{row['n']} {row['last'].strip()}" for row in rows) or "not heard of yet"
 
     async def milliseconds(self, campaign: str, kind: str = "delivered") -> list[int]:
         """From publish to 250, or to another ``kind`` of outcome, ascending."""
