@@ -12,6 +12,9 @@ import pytest
 from tests.support.compose import Worker
 
 from sluice.adapters.memory.clock import MemoryClock
+from sluice.compose.turns import BACKLOG
+from sluice.domain.outcome import decode_outcome
+from sluice.domain.topics import OUTCOME, READY
 
 BULK = 1_000
 
@@ -91,3 +94,19 @@ async def test_with_room_left_bulk_and_urgent_mail_are_composed_as_they_come(tmp
         for _ in range(20):
             await found.worker.clock.advance(0.0)
         assert found.made == {"high": 1, "bulk": BULK}
+
+
+async def test_only_those_with_a_backlog_behind_them_may_wait_for_company(tmp_path: Path) -> None:
+    """By their own priority: the last ones, a single one, and urgent ones however many go on as soon as ever."""
+    async with composing(tmp_path, busy=0.5) as found:
+        await found.give("normal", BACKLOG + 20)
+        await found.give("bulk")
+        await found.give("high", BACKLOG + 20)
+        for _ in range(20):
+            await found.worker.clock.advance(0.0)
+        bus = found.worker.bus
+        for priority, patient in (("normal", 20), ("bulk", 0), ("high", 0)):
+            ready = bus.all(READY[priority])
+            assert [record.patient for record in ready] == [True] * patient + [False] * (len(ready) - patient)
+        composed = [record for record in bus.all(OUTCOME) if decode_outcome(record.value or b"").priority == "normal"]
+        assert sum(record.patient for record in composed) == 20

@@ -10,15 +10,16 @@ from sluice.adapters.kafka.gathering import Gathering
 from sluice.domain.cadence import Cadence
 from sluice.ports.bus import Record
 
-GATHER, QUIET, LONGEST = 0.040, 0.005, 0.030
+GATHER, PATIENCE, QUIET, LONGEST = 0.040, 0.200, 0.005, 0.030
 
 
 def gathering() -> Gathering[int]:
-    return Gathering(gather=GATHER, quiet=QUIET, cadence=Cadence(together=8, longest=LONGEST), now=0.0)
+    cadence = Cadence(together=8, longest=LONGEST)
+    return Gathering(gather=GATHER, patience=PATIENCE, quiet=QUIET, cadence=cadence, now=0.0)
 
 
-def record(topic: str = "t", *, urgent: bool = False, awaited: bool = True) -> Record:
-    return Record(topic, b"x", partition=0, urgent=urgent, awaited=awaited)
+def record(topic: str = "t", *, urgent: bool = False, awaited: bool = True, patient: bool = False) -> Record:
+    return Record(topic, b"x", partition=0, urgent=urgent, awaited=awaited, patient=patient)
 
 
 def went(kept: Gathering[int], now: float) -> list[int]:
@@ -51,6 +52,20 @@ def test_what_nobody_waits_for_stays_for_as_long_as_may_be() -> None:
     kept.add(record(awaited=False), 2, 10.001)
     assert kept.due(10.001) == pytest.approx(10.0 + GATHER)
     assert went(kept, 10.0401) == [2]
+
+
+def test_one_of_a_backlog_waits_until_something_that_is_in_more_of_a_hurry_goes() -> None:
+    kept = gathering()
+    kept.add(record(), 1, 10.0)
+    assert went(kept, 10.0) == [1]
+    kept.add(record(patient=True), 2, 10.010)
+    kept.add(record("other", patient=True, awaited=False), 3, 10.020)
+    assert kept.due(10.020) == pytest.approx(10.0 + PATIENCE)
+    assert went(kept, 10.199) == []
+    kept.add(record("third"), 4, 10.199)
+    assert went(kept, 10.199) == [2, 3, 4], "gathered for longer than it waits for"
+    kept.add(record(patient=True), 5, 10.210)
+    assert went(kept, 10.3991) == [5]
 
 
 def test_an_urgent_record_goes_at_once_and_takes_what_its_topic_kept_along() -> None:
@@ -93,12 +108,18 @@ def test_what_there_was_no_room_for_goes_first_later() -> None:
 
 
 steps = st.lists(
-    st.tuples(st.floats(0.0, 0.05), st.sampled_from("ab"), st.booleans(), st.booleans()), min_size=1, max_size=60
+    st.tuples(
+        st.floats(0.0, 0.05),
+        st.sampled_from("ab"),
+        st.sampled_from(["urgent", "awaited", "told", "patient"]),
+    ),
+    min_size=1,
+    max_size=60,
 )
 
 
 @given(steps)
-def test_each_record_goes_once_in_order_of_its_topic_and_in_time(steps: list[tuple[float, str, bool, bool]]) -> None:
+def test_each_record_goes_once_in_order_of_its_topic_and_in_time(steps: list[tuple[float, str, str]]) -> None:
     """As its owner looks: when something comes, and when something is due."""
     kept, now, order, since = gathering(), 10.0, {}, {}
 
@@ -106,15 +127,16 @@ def test_each_record_goes_once_in_order_of_its_topic_and_in_time(steps: list[tup
         while (due := kept.due(at)) is not None and due <= at:
             for each, tag in kept.take(at):
                 order.setdefault(each.topic, []).append(tag)
-                assert at - since.pop(tag) <= GATHER + 1e-9
+                assert at - since.pop(tag) <= (PATIENCE if each.patient else GATHER) + 1e-9
 
-    for number, (pause, topic, urgent, awaited) in enumerate(steps):
+    for number, (pause, topic, kind) in enumerate(steps):
         until = now + pause
         while (due := kept.due(now)) is not None and due <= until:
             now = max(now, due)
             look(now)
         now = until
-        kept.add(record(topic, urgent=urgent, awaited=awaited), number, now)
+        flags = {kind: True} if kind in ("urgent", "patient") else {"awaited": kind == "awaited"}
+        kept.add(record(topic, **flags), number, now)
         since[number] = now
         look(now)
     while (due := kept.due(now)) is not None:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
 
 from sluice.compose.naming import names
-from sluice.compose.origins import PRIORITY_OF, origin_of, published, source_of
-from sluice.compose.pace import Pace
+from sluice.compose.origins import origin_of, published, source_of
 from sluice.compose.sites import Sites
 from sluice.compose.step import Composer, Origin, message_ids, rfc3339
+from sluice.compose.turns import Turns
 from sluice.domain.admission import Admitted
 from sluice.domain.conclusion import Recorder
 from sluice.domain.errors import Refused, Undecodable
-from sluice.domain.events import PRIORITIES, SendEvent, decode_send
+from sluice.domain.events import SendEvent, decode_send
 from sluice.domain.idempotency import guard_partition
 from sluice.domain.outcome import Fault, Outcome
 from sluice.domain.repeats import Seen, SeenKeys, body_digest, encode_seen, seen_key
-from sluice.domain.shaping import PRIORITY_WEIGHTS, WeightedChooser
 from sluice.domain.site import lane_partition
 from sluice.domain.topics import IDEMPOTENCY, OUTCOME, READY
 from sluice.domain.window import Range
@@ -39,9 +37,6 @@ from sluice.ports.unsettled import Unsettled
 log = structlog.get_logger(__name__)
 AT_ONCE = 1.0
 """Seconds: what is scheduled for so soon is composed now rather than sent through the wheel."""
-TURN = 0.002
-"""Seconds of composing after which other work of the process gets its turn."""
-_CHOOSER = WeightedChooser(PRIORITY_WEIGHTS)
 
 
 class ComposeHandler:
@@ -68,13 +63,8 @@ class ComposeHandler:
         self._seen_log = seen_log
         self._bus = bus
         self._clock = clock
-        self._load = load
-        self._yielding = yielding
         self._unsettled = Unsettled(fatal)
-        self._queues: tuple[deque[tuple[Taken, Done]], ...] = tuple(deque() for _ in PRIORITIES)
-        self._turns = _CHOOSER.start()
-        self._arrived = asyncio.Event()
-        self._resuming: asyncio.Task[None] | None = None
+        self._turns = Turns(self._begin, clock=clock, load=load, yielding=yielding)
         self._seen: dict[int, SeenKeys] = {}
 
     async def assigned(self, partition: int) -> dict[str, list[Range]]:
@@ -87,59 +77,18 @@ class ComposeHandler:
 
     def take(self, record: Taken, done: Done) -> None:
         """Queue an event by its priority."""
-        self._queues[PRIORITIES.index(PRIORITY_OF[record.topic])].append((record, done))
-        self._arrived.set()
+        self._turns.add(record, done)
 
     async def revoked(self, partitions: set[int]) -> None:
         """Drop what has not begun; wait for what is being published."""
-        for queue in self._queues:
-            kept = [pair for pair in queue if pair[0].partition not in partitions]
-            queue.clear()
-            queue.extend(kept)
+        self._turns.drop(partitions)
         await self._unsettled.settled()
         for partition in partitions:
             self._seen.pop(partition, None)
 
     async def compose_forever(self) -> None:
-        """Compose what comes, urgent first, letting other work in between, and bulk only as the pace has it."""
-        pace = Pace(self._yielding, self._load, self._clock.now())
-        try:
-            while True:
-                await self._turn(pace)
-        finally:
-            if self._resuming is not None:
-                self._resuming.cancel()
-                self._resuming = None
-
-    async def _turn(self, pace: Pace) -> None:
-        """Compose for a moment, or wait until there is something that may be composed."""
-        now = self._clock.now()
-        over = now + TURN
-        while now < over:
-            urgent_only = pace.pause(now) > 0
-            waiting = [bool(queue) and not (urgent_only and rank) for rank, queue in enumerate(self._queues)]
-            self._turns, chosen = _CHOOSER.choose(self._turns, waiting)
-            if chosen is None:
-                self._arrived.clear()
-                if any(self._queues) and self._resuming is None:
-                    self._resuming = asyncio.create_task(self._resume(pace))
-                await self._arrived.wait()
-                return
-            self._begin(*self._queues[chosen].popleft())
-            before, now = now, self._clock.now()
-            if chosen == 0:
-                pace.urgent(now)
-            else:
-                pace.worked(now - before, now)
-        pace.look(now)
-        await asyncio.sleep(0)
-
-    async def _resume(self, pace: Pace) -> None:
-        """Wake composing when bulk may be composed again."""
-        await self._clock.sleep(pace.pause(self._clock.now()))
-        self._resuming = None
-        pace.look(self._clock.now())
-        self._arrived.set()
+        """Compose what comes, urgent first (:class:`Turns`)."""
+        await self._turns.take_forever()
 
     def _begin(self, record: Taken, done: Done) -> None:
         """Handle one record; whatever is wrong with it must not stop the others."""
@@ -214,6 +163,7 @@ class ComposeHandler:
             origin = msgspec.structs.replace(origin, traceparent=span.traceparent)
         time = rfc3339(now)
         records: list[Record] = []
+        patient = self._turns.backlogged(origin.priority)
         composed = self._composer.compose(admitted, origin, now)
         if span is not None:
             span.end([made.outcome.event_type for made in composed], self._clock.now())
@@ -223,8 +173,10 @@ class ComposeHandler:
                 continue
             envelope = made.mail.envelope
             partition = lane_partition(envelope.lane, self._bus.partitions(READY[envelope.priority]))
-            records.append(ready_record(made.mail, partition, time=time, traceparent=origin.traceparent))
-            records.append(outcome_record(made.outcome, partition))
+            records.append(
+                ready_record(made.mail, partition, time=time, traceparent=origin.traceparent, patient=patient)
+            )
+            records.append(outcome_record(made.outcome, partition, patient=patient))
         if origin.redrive is not None:
             records.append(self._outcome(self._composer.driven(admitted, origin.redrive, origin, now)))
         self._publish(done, *records, *kept)

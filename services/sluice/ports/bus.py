@@ -24,6 +24,8 @@ class Record(msgspec.Struct, frozen=True):
     """
     awaited: bool = True
     """Whether something goes on only once it is stored."""
+    patient: bool = False
+    """Whether it is one of so many that were waiting already that a fifth of a second more is nothing to it."""
 
 
 class Position(msgspec.Struct, frozen=True):

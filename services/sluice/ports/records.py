@@ -28,8 +28,8 @@ ORIGIN = "sluice-origin"
 """Header of a dead letter: ``topic:partition:offset`` that it was read from; replaying publishes it to that topic."""
 
 
-def outcome_record(outcome: Outcome, partition: int) -> Record:
-    """An outcome for the partition of ``mail.outcome`` that goes with a lane's."""
+def outcome_record(outcome: Outcome, partition: int, *, patient: bool = False) -> Record:
+    """An outcome for the partition of ``mail.outcome`` that goes with a lane's; ``patient`` as in :class:`Record`."""
     headers: Headers = [
         ("ce_specversion", b"1.0"),
         ("ce_type", b"sluice.outcome.v1"),
@@ -40,15 +40,20 @@ def outcome_record(outcome: Outcome, partition: int) -> Record:
     # An attempt may not go on before it is written down; all others only say what has happened.
     awaited = outcome.event_type == "attempted"
     urgent = awaited and outcome.priority == "high"
-    return Record(OUTCOME, encode_outcome(outcome), outcome.message_id.encode(), headers, partition, urgent, awaited)
+    key = outcome.message_id.encode()
+    return Record(OUTCOME, encode_outcome(outcome), key, headers, partition, urgent, awaited, patient)
 
 
-def ready_record(mail: Mail, partition: int, *, time: str, traceparent: str | None = None) -> Record:
-    """A composed mail for its lane's partition; ``time`` as in :func:`ready_headers`."""
+def ready_record(
+    mail: Mail, partition: int, *, time: str, traceparent: str | None = None, patient: bool = False
+) -> Record:
+    """A composed mail for its lane's partition; ``time`` as in :func:`ready_headers`, ``patient`` as in
+    :class:`Record`."""
     envelope = mail.envelope
     headers = ready_headers(mail, time=time, traceparent=traceparent)
     urgent = envelope.priority == "high"
-    return Record(READY[envelope.priority], mail.content, envelope.domain.encode(), headers, partition, urgent)
+    topic, key = READY[envelope.priority], envelope.domain.encode()
+    return Record(topic, mail.content, key, headers, partition, urgent, patient=patient)
 
 
 def put_off_record(record: Taken, progress: Progress, until: float, now: float) -> Record:

@@ -17,11 +17,12 @@ class Gathering(Generic[T]):
     A record goes at once where none went for ``gather`` seconds. Those that follow go together after as long, or, if
     any of them is awaited, once nothing awaited came for ``quiet``. An urgent one goes at once, with all of its topic
     that was kept, since order within a partition must stay that of the calls; where many are urgent, as often as
-    ``cadence`` says.
+    ``cadence`` says. Where all are patient, they go after ``patience`` instead of ``gather``.
     """
 
-    def __init__(self, *, gather: float, quiet: float, cadence: Cadence, now: float) -> None:
+    def __init__(self, *, gather: float, patience: float, quiet: float, cadence: Cadence, now: float) -> None:
         self._gather = gather
+        self._patience = patience
         self._quiet = quiet
         self._arrivals = Arrivals(cadence, now)
         self._kept: dict[str, list[tuple[Record, T]]] = {}
@@ -31,6 +32,7 @@ class Gathering(Generic[T]):
         self._urgent_at = -math.inf
         self._went_at = -math.inf
         self._awaited_at: float | None = None
+        self._all_patient = True
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.values()))
@@ -43,6 +45,9 @@ class Gathering(Generic[T]):
             self._urgent.add(record.topic)
             return
         self._usual.add(record.topic)
+        if record.patient:
+            return
+        self._all_patient = False
         if record.awaited:
             self._awaited_at = now
 
@@ -66,6 +71,8 @@ class Gathering(Generic[T]):
         return []
 
     def _usual_due(self) -> float:
+        if self._all_patient:
+            return self._went_at + self._patience
         gathered = self._went_at + self._gather
         return gathered if self._awaited_at is None else min(gathered, self._awaited_at + self._quiet)
 
@@ -78,7 +85,7 @@ class Gathering(Generic[T]):
         if self._urgent:
             self._urgent, self._urgent_at = set(), now
         self._usual = set()
-        self._went_at, self._awaited_at = now, None
+        self._went_at, self._awaited_at, self._all_patient = now, None, True
         return [pair for pairs in kept.values() for pair in pairs]
 
     def put_back(self, pairs: list[tuple[Record, T]], now: float) -> None:
@@ -89,4 +96,4 @@ class Gathering(Generic[T]):
         for topic, others in kept.items():
             self._kept.setdefault(topic, []).extend(others)
         self._usual |= self._kept.keys()
-        self._went_at, self._awaited_at = now, None
+        self._went_at, self._awaited_at, self._all_patient = now, None, False

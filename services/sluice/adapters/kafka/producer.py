@@ -51,6 +51,7 @@ class KafkaBus:
         options: Mapping[str, Any],
         *,
         gather_ms: float = 40.0,
+        patience_ms: float = 200.0,
         quiet_ms: float = 5.0,
         linger_ms: float = 3.0,
         timeout_s: float = 120.0,
@@ -72,7 +73,11 @@ class KafkaBus:
         )
         self._partitions: dict[str, int] = {}
         self._gathered: Gathering[asyncio.Future[Position]] = Gathering(
-            gather=gather_ms / 1000, quiet=quiet_ms / 1000, cadence=Cadence(), now=self._loop.time()
+            gather=gather_ms / 1000,
+            patience=patience_ms / 1000,
+            quiet=quiet_ms / 1000,
+            cadence=Cadence(),
+            now=self._loop.time(),
         )
         self._again: asyncio.TimerHandle | None = None
         self._again_at = 0.0
