@@ -129,6 +129,18 @@ async def test_a_producer_tells_what_was_acknowledged_and_how_fast(bootstrap: st
     assert told(bus.figures(), "publish.queue") == 0
 
 
+async def test_how_long_kafka_takes_is_told_without_what_waited_for_company(bootstrap: str) -> None:
+    """Else a backlog, behind which records are gathered for longer, would look like a slow broker."""
+    topic = make_topic(bootstrap)
+    bus = KafkaBus({"bootstrap.servers": bootstrap}, patience_ms=2_000)
+    await bus.publish(Record(topic, b"x", b"k"))
+    began, before = time.monotonic(), bus._acks.total
+    await bus.publish(Record(topic, b"x", b"k", patient=True))
+    assert time.monotonic() - began > 1.0, "it did not wait for company: nothing is shown"
+    assert 0 < bus._acks.total - before < 0.5
+    assert await bus.close() == 0
+
+
 async def test_the_wheel_s_follower_tells_what_rests_beyond_the_commit(
     bootstrap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

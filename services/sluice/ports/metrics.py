@@ -46,7 +46,7 @@ PUBLISH_QUEUE = Metric(
 )  # fmt: skip
 PUBLISH_ACK = Metric(
     name="sluice.publish.ack", kind="histogram", unit="s", bounds=SHORT,
-    meaning="From publishing to Kafka's acknowledgement, of one record at a time",
+    meaning="From handing a record to Kafka's client to its acknowledgement, one record at a time",
     answers="Does Kafka keep up with what is written?",
 )  # fmt: skip
 PARTITIONS = Metric(

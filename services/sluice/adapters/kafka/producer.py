@@ -99,9 +99,6 @@ class KafkaBus:
         future: asyncio.Future[Position] = self._loop.create_future()
         now = self._loop.time()
         self._gathered.add(record, future, now)
-        if self._timed is None:
-            # One at a time: enough to see how long acknowledgements take, and costs the others nothing.
-            self._timed, self._timed_from = future, time.monotonic()
         self._look(now)
         return future
 
@@ -146,6 +143,9 @@ class KafkaBus:
         partition = _ANY if record.partition is None else record.partition
         headers: Any = list(record.headers)
         self._producer.produce(record.topic, record.value, record.key, partition, report, headers=headers)
+        if self._timed is None:
+            # One at a time: enough to see how long acknowledgements take, and costs the others nothing.
+            self._timed, self._timed_from = future, time.monotonic()
 
     def _settle(self, future: asyncio.Future[Position], result: Position | NotStored, urgent: bool) -> None:
         with self._lock:
