@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from tests.support.deliver import PARTITIONS, Worker
 
 from sluice.adapters.memory.bus import MemoryBus
+from sluice.adapters.memory.mailer import MemoryConnection, MemoryMailer
 from sluice.domain.conclusion import Recorder
+from sluice.domain.conversation import Transcript
 from sluice.domain.outcome import Outcome, OutcomeType, Source
 from sluice.domain.site import lane_partition
+from sluice.domain.smtp import Broken, Replied
 from sluice.domain.topics import DEAD, OUTCOME, READY
 from sluice.ports.intake import Taken
+from sluice.ports.mailer import Hop
 from sluice.ports.records import outcome_record
 
 GROWN = PARTITIONS + 2
@@ -90,3 +96,37 @@ async def test_what_comes_back_from_a_worker_that_does_not_know_yet_is_sent_on_a
     await grown.worker.take(grown.record, again)
     assert grown.forwarded() == 2
     assert grown.worker.done == [0, 7]
+
+
+class SlowToGreet(MemoryMailer):
+    """Connections open once the gate does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def connect(self, hop: Hop, talk: Transcript | None = None) -> MemoryConnection | Replied | Broken:
+        await self.gate.wait()
+        return await super().connect(hop, talk)
+
+
+async def test_a_mail_for_which_a_connection_is_just_being_opened_when_growth_is_noticed_stays_in_somebody_s_hand() -> (
+    None
+):
+    """Read at its new home in the second before the worker counts again: the agent that has it in hand is let go."""
+    mailer = SlowToGreet()
+    bus = MemoryBus({**dict.fromkeys((*READY.values(), OUTCOME), GROWN), DEAD: 1})
+    worker = Worker(bus=bus, mailer=mailer, patience=60.0)
+    worker.handler.sweep()
+    worker.partitions = GROWN
+    await worker.take(*(worker.record(worker.envelope(f"m{number}", domain=moved_lane())) for number in range(3)))
+    assert worker.senders.dialling > 0
+    worker.handler.sweep()
+    await worker.settle()
+    mailer.gate.set()
+    for _ in range(20):
+        await worker.clock.advance(1.0)
+        await worker.settle()
+    assert sorted(worker.done) == [0, 1, 2]
+    assert len(mailer.taken) == 3
+    await worker.close()

@@ -223,6 +223,8 @@ class DeliverHandler:
         await self._senders.finish(leaving)
         going = {name: lane for name, lane in self.lanes.items() if self._growth.home(name) in partitions}
         await self._senders.leave(set(going.values()))
+        for lane in going.values():
+            self._all_home(lane)
         await self._books.settled()
         await self.before_leaving(partitions)
         for name, lane in going.items():
@@ -262,9 +264,17 @@ class DeliverHandler:
                 self._give_away(self.lanes.pop(name))
 
     def _give_away(self, lane: Lane) -> None:
+        self._all_home(lane)
+        self._books.run(self._let_go(lane))
+
+    async def _let_go(self, lane: Lane) -> None:
+        await self._senders.leave_when_idle({lane})
+        self._all_home(lane)
+
+    def _all_home(self, lane: Lane) -> None:
         for item in lane.take_all():
-            self._send_home(item)
-        self._books.run(self._senders.leave_when_idle({lane}))
+            if not item.handed_back:
+                self._send_home(item)
 
     def _send_home(self, item: Item) -> None:
         record, home = item.record, self._growth.home(item.mail.envelope.lane)

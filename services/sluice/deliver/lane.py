@@ -66,6 +66,7 @@ class Lane:
         """Seconds that a mail keeps a connection busy, averaged."""
         self.used_at = clock.now()
         self._running: dict[Item, float] = {}
+        self._fallen: list[Item] = []
         self._triggered = TriggerState()
         self._effects = Effects()
 
@@ -186,9 +187,14 @@ class Lane:
         for flow in self.flows.values():
             flow.drop(items)
 
+    def let_fall(self, item: Item) -> None:
+        """An agent that is let go had the mail in hand, and had not begun to attempt it."""
+        self._fallen.append(item)
+
     def take_all(self) -> list[Item]:
-        """Take every queued mail out."""
-        return [item for flow in self.flows.values() for item in flow.overdue(math.inf)]
+        """Take out every mail that waits, and those that agents let fall."""
+        fallen, self._fallen = self._fallen, []
+        return fallen + [item for flow in self.flows.values() for item in flow.overdue(math.inf)]
 
     def turn(self, now: float, egress: str) -> float:
         """Take a turn to send: 0.0 when it may go now, else the seconds until it is worth asking again."""

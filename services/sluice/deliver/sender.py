@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -165,6 +166,10 @@ class Sender:
             self._dialling(1)
             try:
                 answer = await self._dial(item, talk)
+            except asyncio.CancelledError:
+                # Let go because the lane leaves: neither the lane's queue nor an attempt has the mail.
+                self._lane.let_fall(item)
+                raise
             finally:
                 self._dialling(-1)
             if isinstance(answer, Replied | Broken):
