@@ -33,8 +33,10 @@ from sluice.domain.routing import RouteTable
 from sluice.domain.rules import Rules
 from sluice.domain.sharing import Shares
 from sluice.domain.site import lane_partition
+from sluice.domain.smtp import Replied
 from sluice.domain.topics import DEAD, OUTCOME, READY, SUPPRESSIONS, WHEEL
 from sluice.ports.intake import Taken
+from sluice.ports.mailer import Transaction
 
 PARTITIONS = 4
 TOPICS = dict.fromkeys((*READY.values(), OUTCOME), PARTITIONS) | dict.fromkeys((*WHEEL.values(), DEAD, SUPPRESSIONS), 1)
@@ -188,6 +190,14 @@ class Worker:
     async def close(self) -> None:
         """End the sender agents."""
         await self.senders.close()
+
+
+class Gate(asyncio.Event):
+    """An answer for a :class:`MemoryMailer`: the mail is taken once the gate is set."""
+
+    async def __call__(self, _: Transaction) -> Replied:
+        await self.wait()
+        return Replied("dot", 250, "ok")
 
 
 def rules_with(**site: Any) -> Rules:

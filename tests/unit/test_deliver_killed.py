@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.deliver import Worker, rules_with
+from tests.support.deliver import Gate, Worker, rules_with
 
 from sluice.domain.smtp import Replied, Unknown
 from sluice.domain.topics import DEAD, WHEEL
@@ -110,13 +110,8 @@ async def test_killed_between_the_deferral_and_the_wheel_the_mail_waits_once() -
 async def test_a_partition_that_leaves_takes_back_what_has_not_begun_and_waits_for_what_has() -> None:
     """Another worker will read the rest; nothing is concluded twice."""
     worker = Worker(rules=rules_with(connections=1))
-    gate = asyncio.Event()
-
-    async def wait(_: Transaction) -> Replied:
-        await gate.wait()
-        return Replied("dot", 250, "ok")
-
-    worker.mailer.answer("m0@site.example", wait)
+    gate = Gate()
+    worker.mailer.answer("m0@site.example", gate)
     records = [worker.record(worker.envelope(f"m{number}")) for number in range(3)]
     await worker.take(*records)
     leaving = asyncio.create_task(worker.handler.revoked({records[0].partition}))
@@ -134,13 +129,8 @@ async def test_a_partition_that_leaves_takes_back_what_has_not_begun_and_waits_f
 async def test_an_attempt_that_outlasts_the_drain_is_cut_off() -> None:
     """A reply that came now would conclude a mail that is another worker's by then."""
     worker = Worker()
-    gate = asyncio.Event()
-
-    async def wait(_: Transaction) -> Replied:
-        await gate.wait()
-        return Replied("dot", 250, "ok")
-
-    worker.mailer.answer("m0@site.example", wait)
+    gate = Gate()
+    worker.mailer.answer("m0@site.example", gate)
     record = worker.record(worker.envelope("m0"))
     await worker.take(record)
     leaving = asyncio.create_task(worker.handler.revoked({record.partition}))

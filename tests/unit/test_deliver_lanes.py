@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 
 import pytest
-from tests.support.deliver import PARTITIONS, Worker, rules_with
+from tests.support.deliver import PARTITIONS, Gate, Worker, rules_with
 
 from sluice.adapters.memory.resolver import MemoryResolver
 from sluice.domain.mail import read_mail
@@ -103,13 +102,8 @@ async def test_a_slow_site_does_not_hold_the_mail_of_others() -> None:
 async def test_urgent_mail_goes_before_bulk_that_came_first() -> None:
     """And bulk still gets its turns."""
     worker = Worker(rules=rules_with(connections=1))
-    gate = asyncio.Event()
-
-    async def wait(_: Transaction) -> Replied:
-        await gate.wait()
-        return Replied("dot", 250, "ok")
-
-    worker.mailer.answer("first@site.example", wait)
+    gate = Gate()
+    worker.mailer.answer("first@site.example", gate)
     await worker.take(worker.record(worker.envelope("first", priority="bulk")))
     for number in range(40):
         await worker.take(worker.record(worker.envelope(f"b{number}", priority="bulk")))

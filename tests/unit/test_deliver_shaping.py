@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 import pytest
-from tests.support.deliver import Worker, rules_with
+from tests.support.deliver import Gate, Worker, rules_with
 
 from sluice.deliver.growth import SETTLE_S
 from sluice.domain.lanes import FOREVER, LaneState
@@ -17,7 +15,6 @@ from sluice.domain.smtp import Replied
 from sluice.domain.topics import OUTCOME, READY
 from sluice.domain.triggers import Trigger, Triggers
 from sluice.ports.bus import Record
-from sluice.ports.mailer import Transaction
 
 SLOWER = Replied("mail", 421, "4.7.0 too many messages from your address, slow down", "4.7.0")
 
@@ -89,14 +86,9 @@ async def test_a_lane_just_opened_has_no_burst_to_spend() -> None:
 async def test_new_connections_are_opened_no_faster_than_the_site_allows() -> None:
     """Two a minute, here."""
     worker = Worker(rules=rules_with(connections=10, connect_rate=Rate(2, 60.0, 2), rate=None), patience=300.0)
-    gate = asyncio.Event()
-
-    async def wait(_: Transaction) -> Replied:
-        await gate.wait()
-        return Replied("dot", 250, "ok")
-
+    gate = Gate()
     for number in range(8):
-        worker.mailer.answer(f"m{number}@site.example", wait)
+        worker.mailer.answer(f"m{number}@site.example", gate)
         await worker.take(worker.record(worker.envelope(f"m{number}")))
     assert len(worker.mailer.opened) == 2
     await worker.clock.advance(60)
@@ -108,13 +100,8 @@ async def test_new_connections_are_opened_no_faster_than_the_site_allows() -> No
 async def test_when_partitions_are_added_a_lane_is_let_go_by_one_worker_before_another_takes_it() -> None:
     """Queued mails go to the new home; there nothing is sent until everybody has noticed."""
     worker = Worker(rules=rules_with(connections=1), patience=60.0)
-    gate = asyncio.Event()
-
-    async def wait(_: Transaction) -> Replied:
-        await gate.wait()
-        return Replied("dot", 250, "ok")
-
-    worker.mailer.answer("m0@site.example", wait)
+    gate = Gate()
+    worker.mailer.answer("m0@site.example", gate)
     records = [worker.record(worker.envelope(f"m{number}")) for number in range(4)]
     await worker.take(*records)
     worker.handler.sweep()
@@ -170,13 +157,8 @@ async def test_mail_that_was_read_at_its_new_home_before_the_growth_was_noticed_
     worker.bus.grow(READY["normal"], grown)
     worker.bus.grow(OUTCOME, grown)
     worker.partitions = grown
-    gate = asyncio.Event()
-
-    async def wait(_: Transaction) -> Replied:
-        await gate.wait()
-        return Replied("dot", 250, "ok")
-
-    worker.mailer.answer("m0@site.example", wait)
+    gate = Gate()
+    worker.mailer.answer("m0@site.example", gate)
     records = [worker.record(worker.envelope(f"m{number}")) for number in range(4)]
     await worker.take(*records)
     assert worker.done == []
