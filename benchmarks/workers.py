@@ -8,11 +8,14 @@ running dry. Where processes outnumber cores, more of them cannot add to the rat
 from __future__ import annotations
 
 import argparse
+import sys
 from bisect import bisect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
-from harness import Look, Sluice, four_kilobytes, per_mail, say, told, with_sluice
+from harness import Look, Sluice, Stuck, four_kilobytes, per_mail, say, told, with_sluice
 from machine import RESULTS, keep, this_machine
 
 from sluice.local.bench import Load
@@ -79,7 +82,8 @@ def deliver_alone(load: Load, processes: int) -> Rate:
         return _stage("deliver", processes, await sluice.moments("stage"), looks)
 
     with_sluice(fill, load, counts={"compose": 1, "deliver": 0, "wheel": 0})
-    return with_sluice(work, load, counts={"compose": 0, "deliver": processes, "wheel": 0}, fresh=False)
+    # With a wheel: what deliver puts off while it starts comes back.
+    return with_sluice(work, load, counts={"compose": 0, "deliver": processes}, fresh=False)
 
 
 def _stage(name: str, processes: int, moments: list[float], looks: list[Look]) -> Rate:
@@ -128,23 +132,31 @@ def main() -> None:
     machine = this_machine()
     rates: list[Rate] = []
 
-    def note(rate: Rate) -> None:
-        rates.append(rate)
-        say(f"{rate.stage}, {rate.compose} compose, {rate.deliver} deliver: {rate.mails_per_second:,.0f} mails/s")
-
+    measurements: list[Callable[[], Rate]] = []
+    if "all" in stages:
+        measurements += [
+            partial(end_to_end, load, options.warm_up, compose, deliver) for compose in most for deliver in most
+        ]
+    if "compose" in stages:
+        measurements += [partial(compose_alone, load, processes) for processes in most]
+    if "deliver" in stages:
+        measurements += [partial(deliver_alone, load, processes) for processes in most]
+    stuck = 0
     with told("workers"):
-        if "all" in stages:
-            for compose in most:
-                for deliver in most:
-                    note(end_to_end(load, options.warm_up, compose, deliver))
-        if "compose" in stages:
-            for processes in most:
-                note(compose_alone(load, processes))
-        if "deliver" in stages:
-            for processes in most:
-                note(deliver_alone(load, processes))
+        for measure in measurements:
+            try:
+                rate = measure()
+            except Stuck as error:
+                say(f"not measured: {error}")
+                stuck += 1
+            else:
+                rates.append(rate)
+                what = f"{rate.stage}, {rate.compose} compose, {rate.deliver} deliver"
+                say(f"{what}: {rate.mails_per_second:,.0f} mails/s")
     path = keep(options.results, "workers", machine, rates)
     print(f"\n{table(rates)}\n\n{path}")
+    if stuck:
+        sys.exit(f"workers: {stuck} of {len(measurements)} not measured: see above")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,30 @@ async def test_a_slow_site_does_not_hold_the_mail_of_others() -> None:
     await worker.close()
 
 
+async def test_one_silent_connection_does_not_have_mails_put_off_that_the_others_can_take() -> None:
+    """Three of four serve five mails a second each: what has just come waits for them in memory, not in the wheel."""
+    worker = Worker(rules=rules_with(connections=4))
+    silent = Gate()
+
+    async def usual(_: Transaction) -> Replied:
+        await worker.clock.sleep(0.2)
+        return Replied("dot", 250, "ok")
+
+    worker.mailer.answer("silent@site.example", silent)
+    await worker.take(worker.record(worker.envelope("silent")))
+    await worker.clock.advance(60)
+    for number in range(40):
+        worker.mailer.answer(f"m{number}@site.example", usual)
+        await worker.take(worker.record(worker.envelope(f"m{number}")))
+    assert worker.waiting() == []
+    for _ in range(20):
+        await worker.clock.advance(0.2)
+    assert len(worker.outcomes("delivered")) == 40
+    silent.set()
+    await worker.settle()
+    await worker.close()
+
+
 async def test_urgent_mail_goes_before_bulk_that_came_first() -> None:
     """And bulk still gets its turns."""
     worker = Worker(rules=rules_with(connections=1))

@@ -26,6 +26,8 @@ from sluice.ports.clock import Clock
 SITE_RATE = "the site's rate"
 FORGOTTEN_S = 900.0
 """Seconds without mail after which a lane that is as the rules say is forgotten, and a place in a line is."""
+QUICKEST_S = 0.001
+"""Seconds that no mail is expected to take less than."""
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
 LONGEST_PAUSE = 300.0
@@ -150,10 +152,14 @@ class Lane:
 
         Only those of its own priority and above stand before it; the turns that the others get are few.
         """
-        slowest = max((now - started for started in self._running.values()), default=0.0)
         before = sum(len(queue) for flow in self.flows.values() for queue in flow.queues[: rank + 1])
+        if not before:
+            return 0.0
         serve = self.allowance.connections(now) if rank == 0 else self.slots.general_most
-        return before * max(self.service, slowest) / serve
+        usual = 1.0 / max(self.service, QUICKEST_S)
+        # Each connection by itself: one on which the site is silent holds up its own mail, and nobody else's.
+        pace = sum(min(usual, 1.0 / max(now - started, QUICKEST_S)) for started in self._running.values())
+        return before / min(pace + usual * max(0, serve - len(self._running)), usual * serve)
 
     def _suspended(self, mail: Mail) -> float:
         """Until when a trigger keeps the mail's tenant or campaign from this lane; 0.0 when none does."""
