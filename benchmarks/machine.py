@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
+from processor import Pace, pace
 
 from sluice.local.cpu import cpu_model
 
@@ -29,6 +30,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     python: str
     commit: str
     load_before: float
+    pace: Pace | None = None
+    """None where it was not measured."""
 
 
 class Measured(msgspec.Struct, Generic[F], frozen=True, kw_only=True):
@@ -50,6 +53,7 @@ def this_machine() -> Machine:
         python=platform.python_version(),
         commit=_commit(),
         load_before=round(os.getloadavg()[0], 2),
+        pace=pace(),
     )
 
 

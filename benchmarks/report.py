@@ -57,9 +57,11 @@ def told_ratios(folder: Path) -> str:
 
 def _where(measured: Measured[Any]) -> str:
     machine = measured.machine
+    pace = f"; {machine.pace}" if machine.pace else ""
     return (
         f"{measured.date[:10]}, commit {machine.commit}, {machine.cores} cores of {machine.processor}, "
-        f"{machine.memory_gib:g} GiB, Python {machine.python}, {machine.system}, load before {machine.load_before:g}"
+        f"{machine.memory_gib:g} GiB, Python {machine.python}, {machine.system}, "
+        f"load before {machine.load_before:g}{pace}"
     )
 
 
