@@ -36,6 +36,11 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
         """CPU milliseconds per mail of compose and deliver processes together."""
         return sum(used for name, used in self.cpu_ms_per_mail.items() if name.startswith(("compose", "deliver")))
 
+    @property
+    def cores(self) -> float:
+        """Cores that all processes kept busy, load generator and receiver included."""
+        return self.mails_per_second * sum(self.cpu_ms_per_mail.values()) / 1000
+
 
 def end_to_end(load: Load, warm_up: int, compose: int, deliver: int) -> Rate:
     """All of it, from the first publish to the last outcome in ClickHouse."""
@@ -106,15 +111,15 @@ def table(rates: list[Rate]) -> str:
     """Markdown."""
     first: dict[str, float] = {}
     lines = [
-        "| stage | compose | deliver | mails/s | of the first | CPU ms per mail of the workers | by process |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| stage | compose | deliver | mails/s | of the first | cores | CPU ms per mail of the workers | by process |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for rate in rates:
         base = first.setdefault(rate.stage, rate.mails_per_second)
         parts = ", ".join(f"{name} {used:.2f}" for name, used in rate.cpu_ms_per_mail.items())
         lines.append(
             f"| {rate.stage} | {rate.compose or '–'} | {rate.deliver or '–'} | {rate.mails_per_second:,.0f} | "
-            f"{rate.mails_per_second / base:.2f} | {rate.workers_cpu:.2f} | {parts} |"
+            f"{rate.mails_per_second / base:.2f} | {rate.cores:.2f} | {rate.workers_cpu:.2f} | {parts} |"
         )
     return "\n".join(lines)
 
