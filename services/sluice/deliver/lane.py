@@ -27,7 +27,7 @@ SITE_RATE = "the site's rate"
 FORGOTTEN_S = 900.0
 """Seconds without mail after which a lane that is as the rules say is forgotten, and a place in a line is."""
 QUICKEST_S = 0.001
-"""Seconds that no mail is expected to take less than."""
+"""Seconds: the least that a mail is taken to keep a connection busy."""
 LONGEST_GUESS = 300.0
 """Seconds that a mail is put off at most when only a guess says how long connections will be busy."""
 LONGEST_PAUSE = 300.0
@@ -65,7 +65,7 @@ class Lane:
         self.slots = self._slots(lambda: self.allowance.connections(clock.now()))
         self._per_egress: dict[str, Slots] = {}
         self.service = 0.05
-        """Seconds that a mail keeps a connection busy, averaged."""
+        """Seconds that a mail keeps a connection busy: the geometric mean, which one of five minutes hardly moves."""
         self.used_at = clock.now()
         self._running: dict[Item, float] = {}
         self._fallen: list[Item] = []
@@ -156,7 +156,7 @@ class Lane:
         if not before:
             return 0.0
         serve = self.allowance.connections(now) if rank == 0 else self.slots.general_most
-        usual = 1.0 / max(self.service, QUICKEST_S)
+        usual = 1.0 / self.service
         # Each connection by itself: one on which the site is silent holds up its own mail, and nobody else's.
         pace = sum(min(usual, 1.0 / max(now - started, QUICKEST_S)) for started in self._running.values())
         return before / min(pace + usual * max(0, serve - len(self._running)), usual * serve)
@@ -212,8 +212,8 @@ class Lane:
 
     def end(self, item: Item, now: float) -> None:
         """It no longer does."""
-        started = self._running.pop(item, now)
-        self.service += (now - started - self.service) * 0.1
+        took = max(now - self._running.pop(item, now), QUICKEST_S)
+        self.service *= (took / self.service) ** 0.1
 
     def restore(self, state: LaneState, rules: Rules, now: float) -> None:
         """Take over what the owner before had learnt."""
