@@ -130,3 +130,37 @@ async def test_a_mail_for_which_a_connection_is_just_being_opened_when_growth_is
     assert sorted(worker.done) == [0, 1, 2]
     assert len(mailer.taken) == 3
     await worker.close()
+
+
+async def test_a_lane_that_a_second_growth_brings_back_to_its_first_partition_brings_its_mails_along() -> None:
+    """Read there before, and perhaps attempted: they come back as nobody's repeat."""
+    steps = (PARTITIONS, PARTITIONS + 2, PARTITIONS + 4)
+    domain, first, second = next(
+        (domain, homes[0], homes[1])
+        for domain in (f"site{number}.example" for number in range(1000))
+        if (homes := [lane_partition(f"{domain}#0", count) for count in steps])[0] == homes[2] != homes[1]
+    )
+    mailer = SlowToGreet()
+    bus = MemoryBus({**dict.fromkeys((*READY.values(), OUTCOME), steps[-1]), DEAD: 1})
+    worker = Worker(bus=bus, mailer=mailer, patience=60.0)
+    worker.handler.sweep()
+    record = worker.record(worker.envelope("m0", domain=domain))
+
+    async def read_in(partition: int, offset: int) -> None:
+        (moved,) = bus.stored[record.topic, partition]
+        await worker.take(msgspec.structs.replace(record, partition=partition, offset=offset, headers=moved.headers))
+
+    await worker.take(record)
+    for count in steps[1:]:
+        worker.partitions = count
+        worker.handler.sweep()
+        await worker.settle()
+    await read_in(second, 900)
+    await read_in(first, 901)
+    mailer.gate.set()
+    for _ in range(20):
+        await worker.clock.advance(1.0)
+        await worker.settle()
+    assert sorted(worker.done) == [0, 900, 901]
+    assert len(mailer.taken) == 1
+    await worker.close()

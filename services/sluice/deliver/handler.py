@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from sluice.deliver.books import Books
@@ -20,7 +21,7 @@ from sluice.domain.conclusion import Way
 from sluice.domain.errors import Undecodable
 from sluice.domain.lanes import LaneState
 from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
-from sluice.domain.mail import Mail, read_mail
+from sluice.domain.mail import Mail, read_mail, with_progress
 from sluice.domain.outcome import Outcome
 from sluice.domain.rules import Rules
 from sluice.domain.site import lane_number
@@ -282,7 +283,11 @@ class DeliverHandler:
             # It was read there already, and would be taken for a repeat of itself.
             self._route(item)
             return
-        self._books.hand_over(item.done, Record(record.topic, record.value, record.key, record.headers, home))
+        # A round of its own: should more partitions bring the lane back to one that it was in, and the mail with it, it
+        # would be taken for a repeat there.
+        progress = msgspec.structs.replace(item.mail.progress, round=item.mail.progress.round + 1)
+        headers = with_progress(record.headers, progress)
+        self._books.hand_over(item.done, Record(record.topic, record.value, record.key, headers, home))
 
     async def sweep_forever(self) -> None:
         """Once a second, follow what operators say of sites, and put off what waits too long in memory."""

@@ -93,10 +93,10 @@ SlotOf = Literal["site", "shared"]
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a mail has come.
 
-    ``attempt`` counts attempts already made. ``round`` counts the times it was put into the wheel by deliver: with the
-    message id it names one appearance of the mail, so that a repeated record is recognised. ``slot`` is the time
-    reserved for it by a rate limit; ``slot_of`` says whose: its site's, or one that sites share. ``moves`` counts how
-    often in a row it went to another lane.
+    ``attempt`` counts attempts already made. ``round`` counts the times that deliver put it into the wheel or handed it
+    to another partition: with the message id it names one appearance of the mail, so that a repeated record is
+    recognised. ``slot`` is the time reserved for it by a rate limit; ``slot_of`` says whose: its site's, or one that
+    sites share. ``moves`` counts how often in a row it went to another lane.
     """
 
     attempt: Count = 0
