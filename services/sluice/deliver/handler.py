@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 
 from sluice.deliver.books import Books
 from sluice.deliver.growth import Growth
+from sluice.deliver.homecoming import Homecoming
 from sluice.deliver.item import Item, done_already
 from sluice.deliver.lane import Lane, forget
 from sluice.deliver.moves import Moves
@@ -21,14 +21,13 @@ from sluice.domain.conclusion import Way
 from sluice.domain.errors import Undecodable
 from sluice.domain.lanes import LaneState
 from sluice.domain.ledger import Finished, InDoubt, Ledger, PutOff
-from sluice.domain.mail import Mail, read_mail, with_progress
+from sluice.domain.mail import Mail, read_mail
 from sluice.domain.outcome import Outcome
 from sluice.domain.rules import Rules
 from sluice.domain.site import lane_number
 from sluice.domain.smtp import Broken
 from sluice.domain.tls_sessions import unresolved
 from sluice.domain.window import Range
-from sluice.ports.bus import Record
 from sluice.ports.clock import Clock
 from sluice.ports.intake import Done, Taken
 from sluice.ports.ledger import LedgerLog
@@ -70,6 +69,7 @@ class DeliverHandler:
         self._moves = Moves(books, rules, clock, self._growth)
         self._learnt: dict[str, LaneState] = {}
         self.lanes: dict[str, Lane] = {}
+        self._homecoming = Homecoming(self.lanes, self._growth, books, senders, self._route)
         self.before_leaving: Callable[[set[int]], Awaitable[None]] = _nothing_to_do
         """Called when all that could be finished of partitions is, while they are still ours."""
 
@@ -151,7 +151,7 @@ class DeliverHandler:
         envelope, read_from = item.mail.envelope, item.record.partition
         if read_from != (home := self._growth.home(envelope.lane)):
             log.info("mail.forwarded", lane=envelope.lane, read_from=read_from, owner=home)
-            self._send_home(item)
+            self._homecoming.send(item)
             return
         if envelope.expires_at <= self._clock.now():
             self._attempts.expire(item)
@@ -193,7 +193,7 @@ class DeliverHandler:
         if self.lanes.get(lane.name) is lane:
             self._senders.offer(lane, path, item)
         else:
-            self._send_home(item)
+            self._homecoming.send(item)
 
     def _lane(self, mail: Mail) -> Lane:
         name = mail.envelope.lane
@@ -225,7 +225,7 @@ class DeliverHandler:
         going = {name: lane for name, lane in self.lanes.items() if self._growth.home(name) in partitions}
         await self._senders.leave(set(going.values()))
         for lane in going.values():
-            self._all_home(lane)
+            self._homecoming.send_all(lane)
         await self._books.settled()
         await self.before_leaving(partitions)
         for name, lane in going.items():
@@ -258,37 +258,6 @@ class DeliverHandler:
         unopened = {name: state for name, state in self._learnt.items() if self._growth.home(name) == partition}
         return {**unopened, **busy}
 
-    def _follow_growth(self) -> None:
-        """When partitions were added, hand over the lanes that are at home elsewhere now."""
-        if self._growth.noticed():
-            for name in [name for name in self.lanes if self._growth.has_moved(name)]:
-                self._give_away(self.lanes.pop(name))
-
-    def _give_away(self, lane: Lane) -> None:
-        self._all_home(lane)
-        self._books.run(self._let_go(lane))
-
-    async def _let_go(self, lane: Lane) -> None:
-        await self._senders.leave_when_idle({lane})
-        self._all_home(lane)
-
-    def _all_home(self, lane: Lane) -> None:
-        for item in lane.take_all():
-            if not item.handed_back:
-                self._send_home(item)
-
-    def _send_home(self, item: Item) -> None:
-        record, home = item.record, self._growth.home(item.mail.envelope.lane)
-        if home == record.partition:
-            # It was read there already, and would be taken for a repeat of itself.
-            self._route(item)
-            return
-        # A round of its own: should more partitions bring the lane back to one that it was in, and the mail with it, it
-        # would be taken for a repeat there.
-        progress = msgspec.structs.replace(item.mail.progress, round=item.mail.progress.round + 1)
-        headers = with_progress(record.headers, progress)
-        self._books.hand_over(item.done, Record(record.topic, record.value, record.key, headers, home))
-
     async def sweep_forever(self) -> None:
         """Once a second, follow what operators say of sites, and put off what waits too long in memory."""
         while True:
@@ -297,7 +266,7 @@ class DeliverHandler:
 
     def sweep(self) -> None:
         """One round."""
-        self._follow_growth()
+        self._homecoming.follow_growth()
         for lane in self.lanes.values():
             lane.allowance.suspend(self._suspended_until(lane.site.name))
             lane.follow_triggers(self.rules.triggers, self._clock.now())
