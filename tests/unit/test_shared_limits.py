@@ -13,17 +13,18 @@ from tests.support.deliver import Worker
 
 from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.demands import MemoryDemands
-from sluice.adapters.memory.mailer import TAKEN, MemoryMailer
+from sluice.adapters.memory.mailer import TAKEN, MemoryConnection, MemoryMailer
 from sluice.deliver.meter import Meter
 from sluice.deliver.shared_limits import LimitBook
+from sluice.domain.conversation import Transcript
 from sluice.domain.egress import Egress, Egresses
 from sluice.domain.reference import Tenant
 from sluice.domain.shaping import Rate
 from sluice.domain.site import lane_partition
-from sluice.domain.smtp import Result
+from sluice.domain.smtp import Broken, Replied, Result
 from sluice.domain.topics import WHEEL
 from sluice.ports.intake import Taken
-from sluice.ports.mailer import Transaction
+from sluice.ports.mailer import Hop, Transaction
 
 STEP = 0.05
 RATE, BURST = 40, 4
@@ -325,3 +326,39 @@ def test_a_rate_that_is_none_is_refused_with_the_tenant() -> None:
             msgspec.convert({"tenant_id": "a", "domains": [], "rate": wrong}, Tenant)
     for right in ("100/s", "5000/h,burst=50", "60/min"):
         Rate.parse(msgspec.convert({"tenant_id": "a", "domains": [], "rate": right}, Tenant).rate or "")
+
+
+class SlowToGreet(MemoryMailer):
+    """A connection takes a second to open."""
+
+    def __init__(self, clock: MemoryClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    async def connect(self, hop: Hop, talk: Transcript | None = None) -> MemoryConnection | Replied | Broken:
+        await self._clock.sleep(1.0)
+        return await super().connect(hop, talk)
+
+
+async def test_mails_whose_connections_open_at_one_moment_do_not_go_together() -> None:
+    """A turn that was taken before a connection is opened would be used a second late, with all the others."""
+    clock = MemoryClock()
+    mailer = SlowToGreet(clock)
+    worker = Worker(clock=clock, mailer=mailer, limits=LimitBook({"acme": LIMITED}.get))
+    sent: list[float] = []
+
+    async def taken(_: Transaction) -> Result:
+        sent.append(clock.now())
+        return TAKEN
+
+    mailer.answer("mx.test", taken)
+    for number in range(160):
+        await worker.take(worker.record(worker.envelope(f"m{number}", domain=f"d{number % 16}.example")))
+    for _ in range(120):
+        await clock.advance(STEP)
+        worker.shared.turn()
+        await worker.settle()
+    busiest = max(sum(1 for at in sent if start <= at < start + 1.0) for start in sent)
+    assert busiest <= 1.1 * RATE + BURST
+    assert len(sent) > 3 * RATE
+    await worker.close()

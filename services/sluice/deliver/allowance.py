@@ -145,6 +145,17 @@ class Allowance:
 
     def turn(self, now: float, service: float, egress: str = "") -> float:
         """Take a turn to send: 0.0 when one may go now, else the seconds until it is worth asking again."""
+        wait = self.wait(now, service, egress)
+        if not wait:
+            if self._gcra is not None:
+                self._sent, _ = self._gcra.allow(self._sent, now)
+            pace = self._pace(egress, now)
+            if pace is not None:
+                pace.take(now)
+        return wait
+
+    def wait(self, now: float, service: float, egress: str = "") -> float:
+        """As :meth:`turn`, and takes none."""
         until, _ = self.paused(now, egress)
         if until > now:
             return until - now
@@ -152,16 +163,10 @@ class Allowance:
         wait = pace.wait(now) if pace else 0.0
         if wait > 0:
             return max(0.001, wait)
-        wait = self._turn(now, service)
-        if pace and not wait:
-            pace.take(now)
-        return wait
-
-    def _turn(self, now: float, service: float) -> float:
         self._refresh(now, service)
         if self._gcra is None:
             return 0.0
-        self._sent, allowed = self._gcra.allow(self._sent, now)
+        _, allowed = self._gcra.allow(self._sent, now)
         return 0.0 if allowed else max(0.001, self._gcra.ready_at(self._sent) - now)
 
     def may_connect(self, now: float) -> float:

@@ -206,6 +206,10 @@ class Lane:
         """Take a turn to send: 0.0 when it may go now, else the seconds until it is worth asking again."""
         return self.allowance.turn(now, self.service, egress)
 
+    def wait(self, now: float, egress: str) -> float:
+        """As :meth:`turn`, and takes none."""
+        return self.allowance.wait(now, self.service, egress)
+
     def begin(self, item: Item, now: float) -> None:
         """An attempt occupies a connection from ``now``."""
         self._running[item] = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -82,7 +82,9 @@ class Sender:
                 await self._hang_up_if_spent()
                 pause = self._wait_to_connect()
                 if not pause:
-                    pause = self._lane.turn(self._clock.now(), self._flow.egress.name)
+                    # To open a connection takes time. Turns taken before it would be used together, once several stand.
+                    ask = self._lane.wait if self._seat.connection is None else self._lane.turn
+                    pause = ask(self._clock.now(), self._flow.egress.name)
                     if pause and not self._desk.waits_for_rate(self._seat):
                         if self._seat.connection is None or not await self._rest():
                             return
@@ -90,12 +92,19 @@ class Sender:
                 if pause:
                     await self._clock.sleep(min(pause, LONGEST_NAP))
                     continue
-                item = self._next()
-                if item is not None and not await self._served(item):
+                if not await self._went_on():
                     return
         finally:
             if self._seat.connection is not None:
                 await self._seat.connection.quit()
+
+    async def _went_on(self) -> bool:
+        """Open a connection, or attempt a mail over the one that is open; False to end."""
+        connection = self._seat.connection
+        if connection is None:
+            return await self._connected()
+        item = self._next()
+        return item is None or await self._guarded(item, self._serve(item, connection))
 
     async def _mail_waits(self) -> bool:
         """Whether to go on: there is mail to take, or there is within the time that an idle connection is kept."""
@@ -146,41 +155,58 @@ class Sender:
     def _serves_all(self) -> bool:
         return any(self._flow.queues[1:]) and self._desk.may_serve_all(self._seat)
 
-    async def _served(self, item: Item) -> bool:
-        """As :meth:`_serve`; a mail on which a step fails is buried, or nothing behind it would ever be committed."""
+    async def _guarded(self, item: Item, step: Awaitable[bool]) -> bool:
+        """What the step says; a mail on which it fails is buried, or nothing behind it would ever be committed."""
         try:
-            return await self._serve(item)
+            return await step
         except NotStored:
             raise
         except Exception as error:
             self._attempts.broke(item, error)
             return False
 
-    async def _serve(self, item: Item) -> bool:
-        """Attempt a mail; False when there is no connection to be had."""
-        if item.mail.envelope.expires_at <= self._clock.now():
-            self._attempts.expire(item)
+    async def _connected(self) -> bool:
+        """Open a connection for the next mail, which keeps its place; False when there is none to be had."""
+        item = self._flow.pop(urgent_only=not self._serves_all())
+        self._desk.took(self._seat)
+        return item is None or await self._guarded(item, self._connect(item))
+
+    async def _connect(self, item: Item) -> bool:
+        if self._expired(item):
             return True
-        if self._seat.connection is None:
-            talk = self._greeting = Transcript(self._clock.now)
-            self._dialling(1)
-            try:
-                answer = await self._dial(item, talk)
-            except asyncio.CancelledError:
-                # Let go because the lane leaves: neither the lane's queue nor an attempt has the mail.
-                self._lane.let_fall(item)
-                raise
-            finally:
-                self._dialling(-1)
-            if isinstance(answer, Replied | Broken):
-                self._unreachable(item, answer, talk)
-                return False
-            self._seat.connection, self._used = answer, 0
+        talk = self._greeting = Transcript(self._clock.now)
+        self._dialling(1)
+        try:
+            answer = await self._dial(item, talk)
+        except asyncio.CancelledError:
+            # Let go because the lane leaves: neither the lane's queue nor an attempt has the mail.
+            self._lane.let_fall(item)
+            raise
+        finally:
+            self._dialling(-1)
+        if isinstance(answer, Replied | Broken):
+            self._unreachable(item, answer, talk)
+            return False
+        self._seat.connection, self._used = answer, 0
+        if not item.handed_back:
+            self._flow.unpop(item)
+        return True
+
+    def _expired(self, item: Item) -> bool:
+        """Whether its time is over, which is then written down."""
+        if item.mail.envelope.expires_at > self._clock.now():
+            return False
+        self._attempts.expire(item)
+        return True
+
+    async def _serve(self, item: Item, connection: Connection) -> bool:
+        """Attempt a mail. True, whatever became of it: the agent goes on."""
+        if self._expired(item):
+            return True
         self._used += 1
         self._attempting(item, True)
         talk, self._greeting = self._greeting or Transcript(self._clock.now, self._used), None
         try:
-            connection = self._seat.connection
             sessions = self._sessions.of_attempt(item, connection)
             counted = await self._attempts.make(
                 item, connection, self._lane, talk, fresh=self._used == 1, sessions=sessions
