@@ -110,14 +110,20 @@ class SlowToGreet(MemoryMailer):
         return await super().connect(hop, talk)
 
 
+def slow_to_greet(partitions: int) -> tuple[SlowToGreet, MemoryBus, Worker]:
+    """A worker that has counted the partitions there were, on a log with room for ``partitions``."""
+    mailer = SlowToGreet()
+    bus = MemoryBus({**dict.fromkeys((*READY.values(), OUTCOME), partitions), DEAD: 1})
+    worker = Worker(bus=bus, mailer=mailer, patience=60.0)
+    worker.handler.sweep()
+    return mailer, bus, worker
+
+
 async def test_a_mail_for_which_a_connection_is_just_being_opened_when_growth_is_noticed_stays_in_somebody_s_hand() -> (
     None
 ):
     """Read at its new home in the second before the worker counts again: the agent that has it in hand is let go."""
-    mailer = SlowToGreet()
-    bus = MemoryBus({**dict.fromkeys((*READY.values(), OUTCOME), GROWN), DEAD: 1})
-    worker = Worker(bus=bus, mailer=mailer, patience=60.0)
-    worker.handler.sweep()
+    mailer, _, worker = slow_to_greet(GROWN)
     worker.partitions = GROWN
     await worker.take(*(worker.record(worker.envelope(f"m{number}", domain=moved_lane())) for number in range(3)))
     assert worker.senders.dialling > 0
@@ -140,10 +146,7 @@ async def test_a_lane_that_a_second_growth_brings_back_to_its_first_partition_br
         for domain in (f"site{number}.example" for number in range(1000))
         if (homes := [lane_partition(f"{domain}#0", count) for count in steps])[0] == homes[2] != homes[1]
     )
-    mailer = SlowToGreet()
-    bus = MemoryBus({**dict.fromkeys((*READY.values(), OUTCOME), steps[-1]), DEAD: 1})
-    worker = Worker(bus=bus, mailer=mailer, patience=60.0)
-    worker.handler.sweep()
+    mailer, bus, worker = slow_to_greet(steps[-1])
     record = worker.record(worker.envelope("m0", domain=domain))
 
     async def read_in(partition: int, offset: int) -> None:
