@@ -125,6 +125,21 @@ async def test_a_connection_that_lay_idle_asks_first(monkeypatch: pytest.MonkeyP
         assert it.verbs == [b"MAIL", b"RCPT", b"BDAT"]
 
 
+async def test_a_connection_that_lay_idle_while_the_ledger_wrote_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or while the mail waited for its turn: as above. The ledger is asked once."""
+    asked: list[None] = []
+
+    async def long() -> None:
+        asked.append(None)
+        now = it.connection._channel.now() + 60
+        monkeypatch.setattr(it.connection._channel, "now", lambda: now)
+
+    async with talk({}) as it:
+        assert await it.send(before_data=long) == TAKEN
+        assert it.verbs == [b"MAIL", b"RCPT", b"DATA"]
+        assert len(asked) == 1
+
+
 async def test_nothing_leaves_before_the_ledger_has_written() -> None:
     async def ledger() -> None:
         for _ in range(50):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "tls": "(TLS handshake)",
     "log": "(until the attempt is written down)",
+    "turn": "(behind mails that the log held up)",
     "banner": "(its greeting)",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice.deliver.circuit import Circuit
+from sluice.deliver.exits import Exit
 from sluice.deliver.pace import Pace
 from sluice.domain.adaptive import Give, Pressure, base_rate, eased
 from sluice.domain.events import PRIORITIES
@@ -36,6 +37,7 @@ class Allowance:
         self._suspended_until = 0.0
         self._gcra = _gcra(self._plain.rate)
         self._sent = now + self._gcra.tolerance if self._gcra else IDLE
+        self._exit = Exit(lambda _: self._gcra, self._sent)
         self._booked = [IDLE for _ in PRIORITIES]
         self._rescaled: list[tuple[float, float]] = []
         """When rules changed the rate, and how many times longer an interval was then."""
@@ -166,15 +168,25 @@ class Allowance:
         self._refresh(now, service)
         if self._gcra is None:
             return 0.0
-        _, allowed = self._gcra.allow(self._sent, now)
-        return 0.0 if allowed else max(0.001, self._gcra.ready_at(self._sent) - now)
+        wait = max(self._gcra.ready_at(self._sent) - now, self._exit.jam(now))
+        return max(0.001, wait) if wait > 0 else 0.0
 
-    def may_connect(self, now: float) -> float:
-        """Take a turn to open a connection: 0.0, or the seconds until it is worth asking again."""
-        if self._connects is None:
-            return 0.0
-        self._connected, allowed = self._connects.allow(self._connected, now)
-        return 0.0 if allowed else max(0.001, self._connects.ready_at(self._connected) - now)
+    def exits(self, now: float, egress: str) -> tuple[Exit, ...]:
+        """Where a mail that took a turn leaves, once its attempt is written down."""
+        pace = self._pace(egress, now)
+        if pace is not None:
+            return (self._exit, pace.exit)
+        return () if self._gcra is None else (self._exit,)
+
+    def wait_to_connect(self, now: float) -> float:
+        """0.0 when a connection may be opened now, else the seconds until it is worth asking again."""
+        wait = self._connects.ready_at(self._connected) - now if self._connects else 0.0
+        return max(0.001, wait) if wait > 0 else 0.0
+
+    def connects(self, now: float) -> None:
+        """One is being opened."""
+        if self._connects is not None:
+            self._connected, _ = self._connects.allow(self._connected, now)
 
     def connected(self, egress: str = "") -> None:
         """A connection was opened and greeted."""

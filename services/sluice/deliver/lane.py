@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from sluice.deliver.allowance import Allowance
+from sluice.deliver.exits import Exit
 from sluice.deliver.flow import RANK, Flow
 from sluice.deliver.item import Item
 from sluice.deliver.paths import Path
@@ -209,6 +210,10 @@ class Lane:
     def wait(self, now: float, egress: str) -> float:
         """As :meth:`turn`, and takes none."""
         return self.allowance.wait(now, self.service, egress)
+
+    def exits(self, now: float, egress: str) -> tuple[Exit, ...]:
+        """Where the mail that took a turn leaves, once its attempt is written down."""
+        return self.allowance.exits(now, egress)
 
     def begin(self, item: Item, now: float) -> None:
         """An attempt occupies a connection from ``now``."""

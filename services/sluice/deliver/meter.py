@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluice.deliver.exits import Exit
 from sluice.domain.shaping import IDLE, Gcra, Rate
 from sluice.domain.sharing import INTERVAL
 
@@ -28,6 +29,7 @@ class Meter:
         self._booked = IDLE
         self._came = 0
         self._rate = 0.0
+        self.exit = Exit(lambda _: self._gcra, IDLE)
 
     @property
     def open(self) -> bool:
@@ -75,7 +77,10 @@ class Meter:
         """When the next may leave, after ``ahead`` others; without a share, a guess at when it is worth asking."""
         if not self._share:
             return now + LISTEN_S + ahead * self._gcra.interval
-        return max(now, self._gcra.ready_at(self._sent) + ahead * self._gcra.interval)
+        ready = self._gcra.ready_at(self._sent)
+        if jam := self.exit.jam(now):
+            ready = max(ready, now + jam)
+        return max(now, ready + ahead * self._gcra.interval)
 
     def take(self, now: float) -> None:
         """One leaves."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sluice.deliver.exits import Exit
 from sluice.domain.events import PRIORITIES
 from sluice.domain.shaping import IDLE, Gcra, Rate, stretched
 
@@ -19,6 +20,7 @@ class Pace:
         self._slow_until = 0.0
         self._sent = now + self._usual.tolerance if self._usual else IDLE
         self._booked = [IDLE for _ in PRIORITIES]
+        self.exit = Exit(self._at, self._sent)
 
     def follow(self, rate: Rate | None, now: float) -> None:
         """Another rate, without a burst that was not there before; slots come as much sooner or later as it is."""
@@ -48,7 +50,7 @@ class Pace:
     def wait(self, now: float) -> float:
         """Seconds until one may go."""
         gcra = self._at(now)
-        return max(0.0, gcra.ready_at(self._sent) - now) if gcra else 0.0
+        return max(gcra.ready_at(self._sent) - now, self.exit.jam(now), 0.0) if gcra else 0.0
 
     def take(self, now: float) -> None:
         """One goes."""

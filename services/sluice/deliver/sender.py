@@ -67,7 +67,6 @@ class Sender:
         self._dialling = dialling
         self._used = 0
         self._tls = self._lane.site.tls
-        self._may_dial = False
         self._greeting: Transcript | None = None
         """What was said to open the connection, until its first mail."""
         self._asked: Hop | None = None
@@ -136,11 +135,7 @@ class Sender:
 
     def _wait_to_connect(self) -> float:
         """Seconds to wait before a connection may be opened, if one is needed."""
-        if self._seat.connection is not None or self._may_dial:
-            return 0.0
-        pause = self._lane.allowance.may_connect(self._clock.now())
-        self._may_dial = not pause
-        return pause
+        return 0.0 if self._seat.connection else self._lane.allowance.wait_to_connect(self._clock.now())
 
     def _next(self) -> Item | None:
         """The next mail that no limit holds back; the others wait apart, and nobody behind them."""
@@ -207,9 +202,14 @@ class Sender:
         self._attempting(item, True)
         talk, self._greeting = self._greeting or Transcript(self._clock.now, self._used), None
         try:
-            sessions = self._sessions.of_attempt(item, connection)
             counted = await self._attempts.make(
-                item, connection, self._lane, talk, fresh=self._used == 1, sessions=sessions
+                item,
+                connection,
+                self._lane,
+                talk,
+                fresh=self._used == 1,
+                sessions=self._sessions.of_attempt(item, connection),
+                exits=(*self._lane.exits(self._clock.now(), self._flow.egress.name), *self._gate.exits(item)),
             )
         except HandedBackError:
             log.info("attempt.handed_back", lane=self._lane.name)
@@ -222,7 +222,7 @@ class Sender:
 
     async def _dial(self, item: Item, talk: Transcript) -> Connection | Replied | Broken:
         """A connection to the first host that greets us, or why none did."""
-        self._may_dial = False
+        self._lane.allowance.connects(self._clock.now())
         self._tls = self._lane.site.tls
         self._asked = None
         seed = f"{item.mail.envelope.message_id}/{item.attempts}"

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from sluice.deliver.exits import Exit
 from sluice.deliver.item import Item
 from sluice.deliver.lane import Lane, Wait
 from sluice.deliver.meter import LISTEN_S, Meter
@@ -84,6 +85,10 @@ class Gate(Protocol):
         """Whether to send the mail now. False when it waits elsewhere, and is no longer the caller's."""
         ...
 
+    def exits(self, item: Item) -> tuple[Exit, ...]:
+        """Where a mail that may go leaves, once its attempt is written down."""
+        ...
+
 
 class Open:
     """A :class:`Gate` that lets everything through: where no limits span lanes."""
@@ -95,6 +100,10 @@ class Open:
     def may_go(self, _item: Item, _lane: Lane, _path: Path) -> bool:
         """See :class:`Gate`."""
         return True
+
+    def exits(self, _item: Item) -> tuple[Exit, ...]:
+        """See :class:`Gate`."""
+        return ()
 
 
 class SharedLimits:
@@ -170,6 +179,11 @@ class SharedLimits:
         self._wait(item, lane, path, limits[slowest], max(ready), now)
         return False
 
+    def exits(self, item: Item) -> tuple[Exit, ...]:
+        """See :class:`Gate`."""
+        limits, now = self._book.of(item.mail.envelope, item.egress), self._clock.now()
+        return tuple(self._meter(limit, now).exit for limit in limits)
+
     def _wait(self, item: Item, lane: Lane, path: Path, limit: Limit, ready: float, now: float) -> None:
         waited = 0.0 if item.parked_at is None else now - item.parked_at
         if max(ready - now, waited) > self._patience or self._count >= MOST_PARKED:
@@ -242,7 +256,7 @@ class SharedLimits:
         demands = {}
         for key, meter in list(self._meters.items()):
             demand = meter.demand(seconds, now)
-            if demand or meter.owes(now) or key in self._parked:
+            if demand or meter.owes(now) or meter.exit.waiting or key in self._parked:
                 demands[key] = demand
             else:
                 del self._meters[key]

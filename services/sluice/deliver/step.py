@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from sluice.deliver.books import Books
+from sluice.deliver.exits import Exit, let_out
 from sluice.deliver.item import Item
 from sluice.deliver.lane import SITE_RATE, Lane
 from sluice.domain.adaptive import THROTTLED
@@ -62,10 +63,12 @@ class Attempts:
         *,
         fresh: bool,
         sessions: tuple[TlsSession, ...] = (),
+        exits: tuple[Exit, ...] = (),
     ) -> bool:
         """Hand one mail to the site; write down that it is tried before the site can have it, and its TLS ``sessions``.
 
-        ``talk`` notes what is said; of a ``fresh`` connection it has the greeting already.
+        ``talk`` notes what is said; of a ``fresh`` connection it has the greeting already. ``exits`` are those of the
+        limits that the mail is under.
 
         False, with the attempt not counted, when a connection that is not ``fresh`` turned out to be closed by then:
         servers end idle connections as they like, which says nothing about the mail.
@@ -83,6 +86,10 @@ class Attempts:
 
         async def before_data() -> None:
             await stored
+            if exits:
+                talk.passed()
+                talk.say("turn")
+                await let_out(exits, self._clock, lambda: item.handed_back)
             if not await self._books.until_ours(item) or item.handed_back:
                 self._unsent.add(place)
                 raise HandedBackError

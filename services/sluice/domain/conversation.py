@@ -10,11 +10,12 @@ import msgspec
 from sluice.domain.replies import without_addresses
 from sluice.domain.smtp import Phase
 
-Moment = Literal[Phase, "tls", "content", "log"]
+Moment = Literal[Phase, "tls", "content", "log", "turn"]
 """What a part of a conversation was about.
 
 As :data:`sluice.domain.smtp.Phase`, and: ``tls``, the handshake; ``content``, handing the content to the network;
-``log``, waiting until the attempt is written down. The last two are told from :data:`WORTH_TELLING` on.
+``log``, waiting until the attempt is written down; ``turn``, waiting behind mails that the log held up. The last three
+are told from :data:`WORTH_TELLING` on.
 """
 
 WORTH_TELLING = 0.001

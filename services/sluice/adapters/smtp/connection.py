@@ -151,13 +151,18 @@ class SmtpConnection:
     async def _all_at_once(
         self, transaction: Transaction, before_data: Callable[[], Awaitable[None]], talk: Transcript
     ) -> Result:
-        """MAIL, RCPT and a single BDAT with the content in one write: a mail in one round trip (RFC 3030)."""
+        """MAIL, RCPT and a single BDAT with the content in one write: a mail in one round trip (RFC 3030).
+
+        Where ``before_data`` took so long that the connection may have ended unseen, the server is asked first.
+        """
         channel, opening = self._channel, self._opening(transaction)
         talk.say("log")
         await before_data()
         talk.passed()
         if not channel.usable:
             raise Fault("disconnected", _ENDED_BETWEEN)
+        if not self._takes_all_at_once:
+            return await self._exchange(transaction, _nothing, talk)
         channel.write(b"".join([*(line for _, line, _ in opening), bdat(transaction.content)]), len(opening) + 1)
         self._content_written = True
         for done, (phase, _, shown) in enumerate(opening, 1):
@@ -286,3 +291,7 @@ class SmtpConnection:
         if early is not None and early.negative:
             return early.at("data")
         return Broken(self._phase, fault.reason, fault.detail)
+
+
+async def _nothing() -> None:
+    return

@@ -53,6 +53,8 @@ def part_span(part: Part) -> tuple[str, SpanKind, dict[str, str | int]]:
     """Name, kind and attributes of the span of a part of the conversation."""
     if part.phase == "log":
         return f"send {OUTCOME}", SpanKind.PRODUCER, _LOG
+    if part.phase == "turn":
+        return "wait for turn", SpanKind.INTERNAL, {}
     attributes: dict[str, str | int] = {}
     if part.phase == "connect":
         host, _, port = part.command.rpartition(":")
