@@ -18,7 +18,7 @@ BIN := .venv/bin
 SYNCED := .venv/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz torture check kube-check monitoring-check kube-dry-run up bench bench-compare bench-quick schemas format clean
+.PHONY: help demo test fuzz torture check kube-check monitoring-check unbound kube-dry-run up bench bench-compare bench-quick schemas format clean
 .DELETE_ON_ERROR:
 
 help: ## Show this
@@ -53,12 +53,15 @@ kube-check: $(SYNCED) .tools/bin/.helm-$(HELM_VERSION) .tools/bin/.kubeconform-$
 
 monitoring-check: $(SYNCED) ## Hold alerts and dashboards against Prometheus' promtool; takes it from Debian when there is none
 	$(BIN)/python deploy/monitoring/generate.py --check
-	@promtool=$$(deploy/monitoring/promtool.sh); \
+	@promtool=$$(.ci/debian.sh prometheus promtool); \
 	case $$? in 0) $(BIN)/python deploy/monitoring/check.py "$$promtool" ;; 3) echo "skipped" ;; *) exit 1 ;; esac
 
-kube-dry-run: kube-check .tools/bin/.helm4-$(HELM4_VERSION) .tools/kube/.apiserver-$(KUBERNETES_VERSION) .tools/kube/etcd .tools/kube/prometheus ## Hold it against a real kube-apiserver; needs Go and Debian; a quarter of an hour the first time
+unbound: ## Have Unbound for the tests that validate DNSSEC; takes it from Debian when there is none
+	@.ci/debian.sh unbound unbound || [ $$? -eq 3 ]
+
+kube-dry-run: kube-check .tools/bin/.helm4-$(HELM4_VERSION) .tools/kube/.apiserver-$(KUBERNETES_VERSION) .tools/bin/etcd ## Hold it against a real kube-apiserver; needs Go and Debian; a quarter of an hour the first time
 	(echo groups:; cat deploy/helm/sluice/files/alerts.yaml) > .tools/kube/alerts.yaml
-	.tools/kube/prometheus/usr/bin/promtool check rules .tools/kube/alerts.yaml
+	$$(.ci/debian.sh prometheus promtool) check rules .tools/kube/alerts.yaml
 	$(BIN)/python deploy/helm/validate/dry_run.py
 
 up: $(SYNCED) ## Run Kafka, ClickHouse, a mailbox and all services until ctrl-c
@@ -110,13 +113,9 @@ clean: ## Remove what was made here, except the data in .sluice
 	  k8s.io/kubernetes/cmd/kube-apiserver
 	@touch $@
 
-# Unpacked, not installed.
-.tools/kube/etcd: PACKAGE := etcd-server
-.tools/kube/prometheus: PACKAGE := prometheus
-.tools/kube/etcd .tools/kube/prometheus:
-	mkdir -p .tools/kube/download
-	cd .tools/kube/download && apt-get download $(PACKAGE)
-	dpkg -x .tools/kube/download/$(PACKAGE)_*.deb $@
+.tools/bin/etcd:
+	mkdir -p .tools/bin
+	etcd=$$(.ci/debian.sh etcd-server etcd) && ln -s "$$etcd" $@
 
 $(SYNCED): pyproject.toml uv.lock | $(UV)
 	# Where a proxy signs with an authority of its own, only the system's certificates know it.

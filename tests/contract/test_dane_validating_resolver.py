@@ -15,7 +15,7 @@ from sluice.ports.resolver import LookupFailed
 from sluice.ports.tls_policies import DaneHosts
 
 pytestmark = pytest.mark.skipif(
-    UNBOUND is None, reason="Unbound is not installed; it validates DNSSEC here (Debian's package: unbound)"
+    UNBOUND is None, reason="there is no Unbound, which validates DNSSEC here: make unbound"
 )
 KEY, FORGED = Tlsa(3, 1, 1, bytes(range(32))), Tlsa(3, 1, 1, bytes(32))
 RECORDS = f"""

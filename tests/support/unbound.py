@@ -1,8 +1,9 @@
-"""A real validating resolver, Unbound, over zones signed here; for tests that run where it is installed."""
+"""A real validating resolver, Unbound, over zones signed here: an installed one, or that of ``make unbound``."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,11 @@ import dns.zone
 from cryptography.hazmat.primitives.asymmetric import ec
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 
-UNBOUND = shutil.which("unbound") or shutil.which("/usr/sbin/unbound")
+_UNPACKED = Path(__file__).resolve().parents[2] / ".tools/debian/unbound/usr"
+UNBOUND = (
+    shutil.which("unbound") or shutil.which("/usr/sbin/unbound") or shutil.which("unbound", path=_UNPACKED / "sbin")
+)
+_LIBRARIES = os.pathsep.join(map(str, _UNPACKED.glob("lib/*-linux-gnu*")))
 STARTS_WITHIN = 30.0
 _APEX = """
 @ 300 IN SOA ns.{zone}. host.{zone}. 1 3600 600 86400 60
@@ -78,8 +83,9 @@ class Unbound:
         )
         assert UNBOUND is not None
         self._process = await asyncio.create_subprocess_exec(
-            UNBOUND, "-d", "-c", str(self._folder / "unbound.conf"), stderr=asyncio.subprocess.DEVNULL
-        )
+            UNBOUND, "-d", "-c", str(self._folder / "unbound.conf"),
+            stderr=asyncio.subprocess.DEVNULL, env={**os.environ, "LD_LIBRARY_PATH": _LIBRARIES},
+        )  # fmt: skip
         async with asyncio.timeout(STARTS_WITHIN):
             while not await asyncio.to_thread(self._answers):
                 assert self._process.returncode is None, "unbound ended at once"

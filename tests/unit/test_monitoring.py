@@ -153,7 +153,7 @@ def test_tables_rules_and_dashboards_are_as_the_code_makes_them() -> None:
     assert checked.returncode == 0, f"{checked.stdout}{checked.stderr}\nrun: python deploy/monitoring/generate.py"
 
 
-PROMTOOL = shutil.which("promtool") or shutil.which("promtool", path=ROOT / ".tools/kube/prometheus/usr/bin")
+PROMTOOL = shutil.which("promtool") or shutil.which("promtool", path=ROOT / ".tools/debian/prometheus/usr/bin")
 """An installed one, or that of ``make monitoring-check``."""
 
 
@@ -167,13 +167,14 @@ def test_prometheus_takes_the_rules_and_the_queries_and_wakes_somebody_when_it_s
 
 def test_a_machine_without_promtool_and_apt_is_told_so(tmp_path: Path) -> None:
     """``make monitoring-check`` skips then; anything else than status 3 fails it."""
-    script = tmp_path / "deploy/monitoring/promtool.sh"
+    script = tmp_path / ".ci/debian.sh"
     script.parent.mkdir(parents=True)
-    shutil.copy(MONITORING / "promtool.sh", script)
+    shutil.copy(ROOT / ".ci/debian.sh", script)
     (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
     ended = subprocess.run(
-        [str(shutil.which("sh")), script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
+        [str(shutil.which("sh")), script, "prometheus", "promtool"],
+        env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (3, "")
     assert "no promtool" in ended.stderr
 

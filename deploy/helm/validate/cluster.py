@@ -90,7 +90,7 @@ def cluster() -> Iterator[Cluster]:
             )
         )
         etcd = [
-            TOOLS / "etcd/usr/bin/etcd", "--data-dir", folder / "etcd",
+            TOOLS.parent / "bin/etcd", "--data-dir", folder / "etcd",
             "--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}",
             "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
             "--initial-cluster", f"default=http://127.0.0.1:{peer}",
