@@ -13,7 +13,9 @@ from tests.support.deliver import TOPICS, Worker, rules_with
 from sluice.adapters.memory.bus import MemoryBus
 from sluice.adapters.memory.clock import MemoryClock
 from sluice.adapters.memory.mailer import TAKEN, MemoryMailer
+from sluice.deliver.books import LOOK_AGAIN_S
 from sluice.deliver.exits import LONGEST_S, Exit, let_out
+from sluice.deliver.meter import Meter
 from sluice.deliver.shared_limits import LimitBook
 from sluice.domain.reference import Tenant
 from sluice.domain.shaping import IDLE, Gcra, Rate
@@ -162,6 +164,25 @@ async def test_a_log_that_is_always_slow_costs_nothing_of_the_rate(delays: tuple
     await scene.worker.close()
 
 
+async def test_a_lanes_rate_holds_when_a_worker_that_stood_still_is_counted_in_again() -> None:
+    """Its mails wait until it is sure that they are its own, those whose attempts are written down as well."""
+    scene = Scene(rate=f"{RATE}/s,burst=1")
+    await scene.send(300)
+    await scene.run(1.5)
+    scene.log.stand()
+    await scene.run(0.4)
+    sure = False
+    scene.worker.handler._books.ours = lambda: sure
+    scene.log.go_on()
+    await scene.run(0.6)
+    sure = True
+    await asyncio.sleep(2 * LOOK_AGAIN_S)
+    await scene.run(2.0)
+    assert scene.busiest_second() <= RATE + 1
+    assert len(scene.sent["acme"]) >= 3 * RATE
+    await scene.worker.close()
+
+
 async def test_mails_held_up_for_their_tenants_limit_do_not_stand_in_the_lanes_line() -> None:
     """Another tenant's pass them there."""
     scene = Scene(tenant=msgspec.structs.replace(LIMITED, rate="10/s,burst=1"), rate="50/s,burst=5", connections=100)
@@ -202,6 +223,22 @@ async def test_a_mail_that_is_held_is_given_back_when_its_partition_moves() -> N
     assert len(scene.sent["acme"]) == before
     assert len(scene.worker.handler._attempts.take_unsent(partition)) >= 8
     await scene.worker.close()
+
+
+async def test_nothing_leaves_under_a_share_that_others_have_by_then() -> None:
+    """A worker that did not hear of the others for long has none, and gets one when it is heard again."""
+    clock, rate = MemoryClock(), Rate.parse(LIMIT)
+    meter = Meter(rate)
+    meter.follow(rate, 0.5, False, clock.now())
+    meter.follow(rate, 0.0, False, clock.now())
+    gone = [asyncio.create_task(let_out((meter.exit,), clock, lambda: False)) for _ in range(10)]
+    await clock.advance(10)
+    assert not any(task.done() for task in gone)
+    meter.follow(rate, 0.5, False, clock.now())
+    await clock.advance(0.3)
+    assert 2 <= sum(task.done() for task in gone) <= 0.3 * RATE * 0.5 + BURST * 0.5
+    await clock.advance(0.3)
+    assert all(task.done() for task in gone)
 
 
 async def test_a_mail_is_not_held_for_ever_when_the_limit_falls() -> None:

@@ -12,6 +12,8 @@ SLACK_S = 0.2
 rate; more, and an urgent mail would wait for those that stand there."""
 LONGEST_S = 30.0
 """Seconds that a mail is held at its exits at most: its server waits for it."""
+SHUT_S = 0.1
+"""Seconds after which a mail looks again whether an exit is open."""
 NAP_S = 0.5
 """Seconds after which a mail that is held looks whether it still is ours."""
 
@@ -24,7 +26,7 @@ class Exit:
     force, None for none; ``state`` is that of a :class:`sluice.domain.shaping.Gcra`.
     """
 
-    __slots__ = ("_gcra", "_limiter", "_state", "waiting")
+    __slots__ = ("_gcra", "_limiter", "_state", "shut", "waiting")
 
     def __init__(self, limiter: Callable[[float], Gcra | None], state: float) -> None:
         self._limiter = limiter
@@ -32,10 +34,14 @@ class Exit:
         self._state = state
         self.waiting = 0
         """Mails that are held here."""
+        self.shut = False
+        """Whether nothing may leave for now: others have all of the limit."""
 
     def wait(self, now: float, ahead: int = 0) -> float:
         """Seconds until a mail may leave that goes after ``ahead`` others."""
         gcra = self._follow(now)
+        if self.shut:
+            return SHUT_S
         return max(0.0, gcra.ready_at(self._state) + ahead * gcra.interval - now) if gcra else 0.0
 
     def jam(self, now: float) -> float:

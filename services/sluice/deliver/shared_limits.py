@@ -208,9 +208,11 @@ class SharedLimits:
         if meter is None:
             meter = self._meters[limit.key] = Meter(limit.rate)
             self._news = True
-        share = self._shares.share(limit.key, now)
-        meter.follow(limit.rate, share, not self._shares.shared(limit.key), now)
+        self._follow(limit.key, meter, limit.rate, now)
         return meter
+
+    def _follow(self, key: str, meter: Meter, rate: Rate, now: float) -> None:
+        meter.follow(rate, self._shares.share(key, now), not self._shares.shared(key), now)
 
     async def run_forever(self) -> None:
         """Listen, report and let mails go on, until cancelled."""
@@ -233,13 +235,16 @@ class SharedLimits:
         since = now - self._reported_at
         if since >= INTERVAL or (self._news and since >= SOONEST_S):
             self._report(min(since, INTERVAL), now)
+        for key, meter in self._meters.items():
+            if meter.exit.waiting:
+                self._follow(key, meter, meter.limit, now)
         for key in list(self._parked):
             self._let_on(key, now)
 
     def _let_on(self, key: str, now: float) -> None:
         """Let as many go on as may leave now; they take their turns when a sender has them."""
         line, meter = self._parked[key], self._meters[key]
-        meter.follow(meter.limit, self._shares.share(key, now), not self._shares.shared(key), now)
+        self._follow(key, meter, meter.limit, now)
         number = 0
         while line and (meter.ready_at(now, number) <= now or now - (line[0][0].parked_at or now) > self._patience):
             item, lane, path = line.popleft()

@@ -86,7 +86,7 @@ class Attempts:
 
         async def before_data() -> None:
             await stored
-            if exits:
+            if exits and await self._books.until_ours(item):
                 talk.passed()
                 talk.say("turn")
                 await let_out(exits, self._clock, lambda: item.handed_back)
