@@ -100,6 +100,15 @@ class Stack:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
 
+    def suspend(self, name: str, seconds: float) -> None:
+        """Have a process stand still for a while."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self, *names: str, timeout: float = 30.0) -> None:
         """End processes with SIGTERM; they must end in time, with status 0 (Java's is 143)."""
         ending = {name: self._processes.pop(name) for name in names if name in self._processes}
