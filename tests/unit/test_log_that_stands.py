@@ -254,3 +254,4 @@ async def test_a_mail_is_not_held_for_ever_when_the_limit_falls() -> None:
     await clock.advance(0.2)
     assert all(task.done() for task in gone)
     assert door.waiting == 0
+    assert door.wait(clock.now()) <= 3600

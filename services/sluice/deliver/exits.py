@@ -52,7 +52,8 @@ class Exit:
         """One leaves."""
         gcra = self._follow(now)
         if gcra is not None:
-            self._state = max(self._state, now) + gcra.interval
+            # One that was not held any longer is not charged to those that come when the limit is another again.
+            self._state = min(max(self._state, now), now + gcra.tolerance) + gcra.interval
 
     def _follow(self, now: float) -> Gcra | None:
         was, gcra = self._gcra, self._limiter(now)
