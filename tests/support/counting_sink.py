@@ -7,6 +7,8 @@ import threading
 import time
 from collections import Counter
 
+from tests.support.busiest import busiest_second
+
 
 class CountingSink:
     """Runs in a thread of its own. Times are monotonic seconds."""
@@ -77,17 +79,11 @@ class CountingSink:
 
     def busiest_second(self, domain: str, source: str | None = None) -> int:
         """The most mails to a domain in any second, from one address if given."""
-        times = sorted(
+        return busiest_second(
             at
             for (at, to), number in zip(self.mails, self.took, strict=True)
             if to == domain and source in (None, self.sources[number])
         )
-        most, start = 0, 0
-        for end, at in enumerate(times):
-            while at - times[start] >= 1.0:
-                start += 1
-            most = max(most, end - start + 1)
-        return most
 
     def most_open(self, domain: str, source: str | None = None) -> int:
         """The most connections open to a domain at once, from one address if given."""

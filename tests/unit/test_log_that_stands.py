@@ -8,6 +8,7 @@ from itertools import cycle
 
 import msgspec
 import pytest
+from tests.support.busiest import busiest_second
 from tests.support.deliver import TOPICS, Worker, rules_with
 
 from sluice.adapters.memory.bus import MemoryBus
@@ -90,18 +91,14 @@ class Scene:
 
     async def send(self, count: int, *, sites: int = 1, tenant: str = "acme") -> None:
         """Mails arrive, for so many sites in turn."""
-        for _ in range(count):
-            self._mails += 1
-            envelope = self.worker.envelope(
-                f"m{self._mails}",
-                tenant_id=tenant,
-                mail_from=f"{tenant}@x.example",
-                domain=f"d{self._mails % sites}.example",
+        first, self._mails = self._mails + 1, self._mails + count
+        envelopes = [
+            self.worker.envelope(
+                f"m{number}", tenant_id=tenant, mail_from=f"{tenant}@x.example", domain=f"d{number % sites}.example"
             )
-            record = self.worker.record(envelope)
-            if record.partition not in self.worker.handler._ledgers:
-                await self.worker.handler.assigned(record.partition)
-            self.worker.handler.take(record, lambda: None)
+            for number in range(first, first + count)
+        ]
+        await self.worker.take(*map(self.worker.record, envelopes))
 
     async def run(self, seconds: float) -> None:
         """Time passes."""
@@ -117,8 +114,7 @@ class Scene:
 
     def busiest_second(self, tenant: str = "acme") -> int:
         """The most that arrived in any second."""
-        times = self.sent[tenant]
-        return max((sum(at <= other < at + 1.0 for other in times) for at in times), default=0)
+        return busiest_second(self.sent[tenant])
 
 
 @pytest.mark.parametrize("stands", [0.3, 2.0])

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.busiest import busiest_second
 from tests.support.deliver import Worker
 
 from sluice.adapters.memory.clock import MemoryClock
@@ -136,8 +137,7 @@ class Cluster:
 
     def busiest_second(self, who: str) -> int:
         """The most that left in any second."""
-        times = self.sent[who]
-        return max((sum(at < other + 1.0 for at in times[start:]) for start, other in enumerate(times)), default=0)
+        return busiest_second(self.sent[who])
 
     async def close(self) -> None:
         """Everybody stops."""
@@ -358,7 +358,6 @@ async def test_mails_whose_connections_open_at_one_moment_do_not_go_together() -
         await clock.advance(STEP)
         worker.shared.turn()
         await worker.settle()
-    busiest = max(sum(1 for at in sent if start <= at < start + 1.0) for start in sent)
-    assert busiest <= 1.1 * RATE + BURST
+    assert busiest_second(sent) <= 1.1 * RATE + BURST
     assert len(sent) > 3 * RATE
     await worker.close()
