@@ -163,13 +163,11 @@ class Allowance:
             return until - now
         pace = self._pace(egress, now)
         wait = pace.wait(now) if pace else 0.0
-        if wait > 0:
-            return max(0.001, wait)
-        self._refresh(now, service)
-        if self._gcra is None:
-            return 0.0
-        wait = max(self._gcra.ready_at(self._sent) - now, self._exit.jam(now))
-        return max(0.001, wait) if wait > 0 else 0.0
+        if wait <= 0:
+            self._refresh(now, service)
+            if self._gcra is not None:
+                wait = max(self._gcra.ready_at(self._sent) - now, self._exit.jam(now))
+        return _worth_asking_in(wait)
 
     def exits(self, now: float, egress: str) -> tuple[Exit, ...]:
         """Where a mail that took a turn leaves, once its attempt is written down."""
@@ -180,8 +178,7 @@ class Allowance:
 
     def wait_to_connect(self, now: float) -> float:
         """0.0 when a connection may be opened now, else the seconds until it is worth asking again."""
-        wait = self._connects.ready_at(self._connected) - now if self._connects else 0.0
-        return max(0.001, wait) if wait > 0 else 0.0
+        return _worth_asking_in(self._connects.ready_at(self._connected) - now if self._connects else 0.0)
 
     def connects(self, now: float) -> None:
         """One is being opened."""
@@ -278,6 +275,11 @@ class Allowance:
         elif self._gcra is None or self._gcra.interval != rate.interval:
             self._gcra = Gcra.of(rate)
             self._sent = max(self._sent, now - self._gcra.interval)
+
+
+def _worth_asking_in(wait: float) -> float:
+    """Seconds; so many at least that time goes on meanwhile. 0.0 when there is nothing to wait for."""
+    return max(0.001, wait) if wait > 0 else 0.0
 
 
 def _gcra(rate: Rate | None) -> Gcra | None:

@@ -23,24 +23,26 @@ class Exit:
 
     Between the two an attempt is written down, and mails that began one after the other have that at one moment when
     the log stood. A mail whose log took as long as those before it passes unhindered. ``limiter`` tells the limit in
-    force, None for none; ``state`` is that of a :class:`sluice.domain.shaping.Gcra`.
+    force, None for none; ``state`` is that of a :class:`sluice.domain.shaping.Gcra`. ``shut`` tells whether nothing may
+    leave for now: others have all of the limit.
     """
 
-    __slots__ = ("_gcra", "_limiter", "_state", "shut", "waiting")
+    __slots__ = ("_gcra", "_limiter", "_shut", "_state", "waiting")
 
-    def __init__(self, limiter: Callable[[float], Gcra | None], state: float) -> None:
+    def __init__(
+        self, limiter: Callable[[float], Gcra | None], state: float, shut: Callable[[], bool] = lambda: False
+    ) -> None:
         self._limiter = limiter
+        self._shut = shut
         self._gcra: Gcra | None = None
         self._state = state
         self.waiting = 0
         """Mails that are held here."""
-        self.shut = False
-        """Whether nothing may leave for now: others have all of the limit."""
 
     def wait(self, now: float, ahead: int = 0) -> float:
         """Seconds until a mail may leave that goes after ``ahead`` others."""
         gcra = self._follow(now)
-        if self.shut:
+        if self._shut():
             return SHUT_S
         return max(0.0, gcra.ready_at(self._state) + ahead * gcra.interval - now) if gcra else 0.0
 

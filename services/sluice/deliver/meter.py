@@ -29,8 +29,7 @@ class Meter:
         self._booked = IDLE
         self._came = 0
         self._rate = 0.0
-        self.exit = Exit(lambda _: self._gcra, IDLE)
-        self.exit.shut = True
+        self.exit = Exit(lambda _: self._gcra, IDLE, shut=lambda: not self.open)
 
     @property
     def open(self) -> bool:
@@ -60,7 +59,6 @@ class Meter:
             scale = self._gcra.interval / was.interval
             self._booked = now + max(0.0, self._booked - now) * scale
         self._share = share
-        self.exit.shut = not share
 
     def _left(self, gcra: Gcra, now: float) -> float:
         """How many more than one could leave now; negative while the next has to wait."""

@@ -140,15 +140,16 @@ class Sender:
     def _next(self) -> Item | None:
         """The next mail that no limit holds back; the others wait apart, and nobody behind them."""
         try:
-            while (item := self._flow.pop(urgent_only=not self._serves_all())) is not None:
+            while (item := self._pop()) is not None:
                 if self._gate.may_go(item, self._lane, self._path):
                     return item
             return None
         finally:
             self._desk.took(self._seat)
 
-    def _serves_all(self) -> bool:
-        return any(self._flow.queues[1:]) and self._desk.may_serve_all(self._seat)
+    def _pop(self) -> Item | None:
+        serves_all = any(self._flow.queues[1:]) and self._desk.may_serve_all(self._seat)
+        return self._flow.pop(urgent_only=not serves_all)
 
     async def _guarded(self, item: Item, step: Awaitable[bool]) -> bool:
         """What the step says; a mail on which it fails is buried, or nothing behind it would ever be committed."""
@@ -162,7 +163,7 @@ class Sender:
 
     async def _connected(self) -> bool:
         """Open a connection for the next mail, which keeps its place; False when there is none to be had."""
-        item = self._flow.pop(urgent_only=not self._serves_all())
+        item = self._pop()
         self._desk.took(self._seat)
         return item is None or await self._guarded(item, self._connect(item))
 
